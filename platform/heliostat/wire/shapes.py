@@ -1,0 +1,214 @@
+"""The JSON of `/api/v1` as the client reads it. Times are RFC 3339 in UTC ("2026-01-31T12:00:00Z"), names snake_case.
+
+`TypedDict`, not classes: what the server says is kept as it is, so that `--json` prints it unchanged and a field that a newer
+server adds is neither lost nor an error. All keys are optional to the reader for the same reason.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+TERMINAL_STATES = frozenset({"succeeded", "failed", "cancelled", "timed_out"})
+WAITING_STATES = frozenset({"queued", "held"})
+STATES = (
+    "queued", "held", "admitted", "starting", "running", "resizing", "preempting", "cancelling",
+    "succeeded", "failed", "cancelled", "timed_out",
+)  # fmt: skip
+PRIORITY_CLASSES = ("low", "normal", "high", "critical")
+
+
+class ReasonJson(TypedDict, total=False):
+    code: str
+    sentence: str
+    facts: dict[str, int | str]
+
+
+class GpusJson(TypedDict, total=False):
+    min: float
+    max: float
+    held: float
+
+
+class TasksJson(TypedDict, total=False):
+    min: int
+    max: int
+    running: int
+
+
+class GpuSecondsJson(TypedDict, total=False):
+    held: float
+    used: float | None
+
+
+class PastReasonJson(TypedDict, total=False):
+    at: str
+    code: str
+    sentence: str
+    attempt: int
+
+
+class JobJson(TypedDict, total=False):
+    id: str
+    name: str
+    kind: str
+    project: str
+    user: str
+    queue: str
+    priority: int
+    priority_class: str
+    preemptibility: str
+    state: str
+    state_since: str
+    reason: ReasonJson | None
+    position: int | None
+    estimated_start: str | None
+    gpus: GpusJson
+    cpus: float
+    tasks: TasksJson
+    gpus_per_task: float
+    flavor: str | None
+    entrypoint: str
+    submitted_at: str
+    started_at: str | None
+    finished_at: str | None
+    attempts: int
+    exit_code: int | None
+    error: str | None
+    metrics: dict[str, float] | None
+    result: dict[str, Any] | None  # Any: what the user's job wrote
+    gpu_seconds: GpuSecondsJson
+    waited_s: float
+    ran_s: float
+    metadata: dict[str, str]
+    reason_history: list[PastReasonJson]
+
+
+class RemedyJson(TypedDict, total=False):
+    kind: Literal["apply", "wait"]
+    action: str
+    text: str
+    command: str
+    at: str | None
+    evicts: list[str]
+
+
+class CheckJson(TypedDict, total=False):
+    name: str
+    ok: bool
+    facts: dict[str, int | str]
+
+
+class ExplanationJson(TypedDict, total=False):
+    job_id: str
+    state: str
+    code: str | None
+    sentence: str
+    facts: dict[str, int | str]
+    blockers: list[str]
+    remedies: list[RemedyJson]
+    checks: list[CheckJson]
+    position: int | None
+    estimated_start: str | None
+    as_of: str
+
+
+EventJson = TypedDict(
+    "EventJson",
+    {
+        "seq": int,
+        "at": str,
+        "kind": str,
+        "job": str | None,
+        "actor": str,
+        "attempt": int | None,
+        "from": str | None,
+        "to": str | None,
+        "reason": ReasonJson | None,
+        "data": dict[str, Any],  # Any: differs by kind
+    },
+    total=False,
+)
+
+
+class MetricJson(TypedDict, total=False):
+    at: str
+    name: str
+    value: float
+    step: int | None
+
+
+class QueueJson(TypedDict, total=False):
+    name: str
+    parent: str | None
+    quota: Any  # Any: a number, or numbers by flavor
+    limit: Any  # Any: as quota
+    lending_limit: Any  # Any: as quota
+    weight: float
+    priority: int
+    used: Any  # Any: as quota
+    borrowed: Any  # Any: as quota
+    entitled: Any  # Any: as quota
+    running: int
+    waiting: int
+
+
+class SlotJson(TypedDict, total=False):
+    id: str
+    device: int
+    state: str
+    job: str | None
+    utilization: float | None
+
+
+class NodeJson(TypedDict, total=False):
+    id: str
+    ip: str
+    flavor: str
+    state: str
+    slots: list[SlotJson]
+    cpu_milli: int
+    memory_bytes: int
+    labels: dict[str, str]
+
+
+class RayJson(TypedDict, total=False):
+    version: str
+    address: str
+    up: bool
+
+
+class BridgeJson(TypedDict, total=False):
+    up: bool
+    pid: int | None
+
+
+class ControlJson(TypedDict, total=False):
+    pid: int
+    started_at: str
+    version: str
+
+
+class ClusterJson(TypedDict, total=False):
+    nodes: list[NodeJson]
+    ray: RayJson
+    bridge: BridgeJson
+    control: ControlJson
+
+
+class TokenJson(TypedDict, total=False):
+    id: str
+    name: str
+    role: str
+    project: str
+    user: str
+    token: str
+    created_at: str
+    expires_at: str | None
+    last_used_at: str | None
+    revoked_at: str | None
+
+
+class VersionJson(TypedDict, total=False):
+    server: str
+    api: int | str
+    ray: str
