@@ -67,10 +67,15 @@ class SlotUnblocked:
 
 @dataclass(frozen=True, slots=True)
 class JobSubmitted:
-    """A job enters its queue. `held`: it waits until JobReleased."""
+    """A job enters its queue. `held`: it waits until JobReleased.
+
+    epoch, attempt: the last ones it had, for a job that comes back after a restart; its next Start continues from them.
+    """
 
     job: JobSpec
     held: bool = False
+    epoch: int = 0
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
