@@ -1,0 +1,6 @@
+"""The control plane's memory: SQL tables, one writer, and the functions that keep them consistent."""
+
+from heliostat.store.errors import StaleJob, StoreError, StoreUnavailable, UnknownJob
+from heliostat.store.store import Store
+
+__all__ = ["StaleJob", "Store", "StoreError", "StoreUnavailable", "UnknownJob"]

@@ -1,0 +1,132 @@
+"""Jobs: insert, find, list by keyset, and the specification that the engine gets."""
+
+from __future__ import annotations
+
+import heapq
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from heliostat_scheduler.core.lifecycle import JobState
+from heliostat_scheduler.core.model import JobSpec, Preemptibility, TaskShape
+from sqlalchemy import Select, delete, exists, func, insert, select
+from sqlalchemy.orm import Session
+
+from heliostat.store.errors import UnknownJob
+from heliostat.store.tables import Attempt, Event, Job, Metric
+
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+ELASTIC_KINDS: frozenset[str] = frozenset()
+"""Kinds whose running leases may be resized."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """What a list shows. Empty tuples and None: no condition."""
+
+    projects: tuple[str, ...] | None = None
+    states: tuple[str, ...] = ()
+    queue: str | None = None
+    user: str | None = None
+
+
+def new_id(now_ms: int | None = None) -> str:
+    """`job-` and a ULID: 48 bits of time, 80 random bits; sorts by time of making."""
+    number = ((now_ms or time.time_ns() // 1_000_000) << 80) | secrets.randbits(80)
+    return "job-" + "".join(CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def add(session: Session, values: dict[str, Any]) -> int:  # Any: column values of different types
+    """Insert a job row (column names as in `tables.Job`); returns its `seq`. A known id raises IntegrityError."""
+    row = {"state_since_ms": values["submitted_ms"], **values}
+    return session.execute(insert(Job).values(**row).returning(Job.seq)).scalar_one()
+
+
+def find(session: Session, job_id: str) -> Job | None:
+    return session.execute(select(Job).where(Job.id == job_id)).scalar_one_or_none()
+
+
+def get(session: Session, job_id: str) -> Job:
+    job = find(session, job_id)
+    if job is None:
+        raise UnknownJob(f"There is no job {job_id}.")
+    return job
+
+
+def known(session: Session, job_id: str) -> bool:
+    """Whether the id was ever used: rows may be deleted, their events stay."""
+    row = session.execute(select(exists().where(Job.id == job_id))).scalar()
+    return bool(row) or bool(session.execute(select(exists().where(Event.job == job_id))).scalar())
+
+
+def page(session: Session, chosen: JobFilter, *, before_seq: int | None = None, limit: int = 50) -> Sequence[Job]:
+    """Newest first, `seq` below `before_seq`.
+
+    One walk along an index per state and project, merged: SQLite would otherwise sort all rows of several states. Without a
+    state or queue condition the table itself is the order.
+    """
+    states: tuple[str | None, ...] = chosen.states
+    if not states:
+        indexed = chosen.queue is not None or chosen.projects is not None
+        states = tuple(JobState) if indexed else (None,)
+    projects: tuple[str | None, ...] = (None,) if chosen.projects is None else chosen.projects
+    runs = [
+        session.execute(_run(chosen, project, state, before_seq).limit(limit)).all()
+        for project in projects
+        for state in states
+    ]
+    merged = heapq.merge(*[[seq for (seq,) in run] for run in runs], reverse=True)
+    seqs = list(islice(merged, limit))
+    return session.execute(select(Job).where(Job.seq.in_(seqs)).order_by(Job.seq.desc())).scalars().all()
+
+
+def _run(chosen: JobFilter, project: str | None, state: str | None, before_seq: int | None) -> Select[int]:
+    query = select(Job.seq).order_by(Job.seq.desc())
+    conditions = {Job.project: project, Job.state: state, Job.queue: chosen.queue, Job.user: chosen.user}
+    for column, value in conditions.items():
+        if value is not None:
+            query = query.where(column == value)
+    return query if before_seq is None else query.where(Job.seq < before_seq)
+
+
+def in_states(session: Session, states: Sequence[str]) -> Sequence[Job]:
+    """All jobs in these states, oldest first (what a starting control plane loads)."""
+    return session.execute(select(Job).where(Job.state.in_(states)).order_by(Job.seq)).scalars().all()
+
+
+def count_by_state(session: Session) -> dict[tuple[str, str], int]:
+    """(queue, state) -> number of jobs."""
+    rows = session.execute(select(Job.queue, Job.state, func.count()).group_by(Job.queue, Job.state))
+    return {(queue, state): number for queue, state, number in rows}
+
+
+def forget(session: Session, job_id: str) -> None:
+    """Delete a terminal job with its attempts and metrics. Its events and audit rows stay."""
+    for table, column in ((Attempt, Attempt.job), (Metric, Metric.job), (Job, Job.id)):
+        session.execute(delete(table).where(column == job_id))
+
+
+def core_spec(job: Job) -> JobSpec:
+    """What the engine is told about this row."""
+    return JobSpec(
+        id=job.id,
+        queue=job.queue,
+        submitted_at_ms=job.submitted_ms,
+        shape=TaskShape(gpu_milli=job.gpu_milli, cpu_milli=job.cpu_milli, memory_bytes=job.memory_bytes),
+        min_tasks=job.min_tasks,
+        max_tasks=job.max_tasks,
+        priority=job.priority,
+        preemptibility=Preemptibility(job.preemptibility),
+        flavors=(job.flavor,) if job.flavor else (),
+        spread="one_node" if job.kind == "command" and job.nodes == 1 else "any",
+        user=job.user,
+        project=job.project,
+        kind=job.kind,
+        template=f"{job.user}/{job.name}",
+        elastic=job.kind in ELASTIC_KINDS,
+        max_runtime_ms=job.max_runtime_ms,
+        dependencies=tuple(job.dependencies),
+    )
