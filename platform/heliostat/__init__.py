@@ -1,1 +1,65 @@
+"""Heliostat: an elastic compute platform on Ray.
 
+    import heliostat
+    job = heliostat.submit("train.py", gpus=2, queue="research")
+    print(job.explain())
+    await job
+
+Nothing is loaded before it is used: importing this package costs a few milliseconds, and neither ray nor torch is ever
+imported by the client.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from heliostat.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from heliostat.client.client import Client
+    from heliostat.client.default import connect
+    from heliostat.client.job import Job
+    from heliostat.client.rayaddress import ClusterInfo
+
+_HOMES = {
+    "Client": "heliostat.client.client",
+    "Job": "heliostat.client.job",
+    "Explanation": "heliostat.client.listing",
+    "connect": "heliostat.client.default",
+    **dict.fromkeys(
+        (
+            "HeliostatError", "RequestError", "ServiceError", "BadRequest", "NotFound", "Unauthenticated", "Forbidden",
+            "Conflict", "NeverFits", "WaitTimeout", "JobFailed", "ConnectionFailed", "IncompatibleServer",
+        ),
+        "heliostat.wire.errors",
+    ),
+}  # fmt: skip
+_FORWARDED = ("submit", "plan", "job", "jobs", "queue", "queues", "cluster", "nodes", "events", "tokens", "whoami")
+
+__all__ = ["Client", "Job", "__version__", "connect", "get_job_submission_client_cluster_info"]
+__all__ += sorted(name for name in (*_HOMES, *_FORWARDED) if name not in __all__)
+
+
+def __getattr__(name: str) -> Any:  # Any: whatever the name stands for
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    elif name in _FORWARDED:
+        value = import_module("heliostat.client.default").forwarded(name)
+        if name == "tokens":
+            return value  # belongs to the client of the moment
+    else:
+        raise AttributeError(f"module 'heliostat' has no attribute '{name}'")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def get_job_submission_client_cluster_info(address: str, **kwargs: object) -> ClusterInfo:
+    """Ray's hook for `--address heliostat://PROFILE`: the address and the headers that belong to a profile."""
+    from heliostat.client.rayaddress import cluster_info
+
+    return cluster_info(address, **kwargs)

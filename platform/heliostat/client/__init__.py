@@ -1,0 +1,1 @@
+"""The SDK: a `Client` for one control plane, handles instead of strings, nothing heavier than the standard library."""

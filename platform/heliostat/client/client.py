@@ -1,0 +1,232 @@
+"""One control plane, seen from Python.
+
+`heliostat.connect()` makes a `Client` from the settings (see `heliostat.settings` for where they come from); the functions of
+the package (`heliostat.submit`, `heliostat.jobs`, ...) use one that is made on first use. A client is safe to share between
+threads and holds no state of the server.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+from heliostat.client.asking import Command, Gpus, Target, command_of, gpu_fields, memory_bytes, seconds
+from heliostat.client.events import follow_events
+from heliostat.client.job import Job
+from heliostat.client.listing import Listing
+from heliostat.client.tokens import Tokens
+from heliostat.render.cluster import node_table, queue_table
+from heliostat.render.jobs import job_table
+from heliostat.settings import Settings
+from heliostat.version import VERSION
+from heliostat.wire.call import Caller, Retry, segment
+from heliostat.wire.errors import NotFound
+from heliostat.wire.shapes import ClusterJson, EventJson, JobJson, NodeJson, QueueJson, VersionJson
+from heliostat.wire.transport import HttpTransport, Transport
+
+PAGE = 200
+
+
+class Client:
+    """Talks to one control plane. `transport` is for tests; by default it is HTTP to `settings.url`."""
+
+    def __init__(self, settings: Settings, transport: Transport | None = None, caller: Caller | None = None) -> None:
+        self.settings = settings
+        self.caller = caller or Caller(
+            transport or HttpTransport(settings.url),
+            token=settings.token,
+            url=settings.url,
+            user_agent=f"heliostat/{VERSION}",
+        )
+
+    @property
+    def url(self) -> str:
+        return self.settings.url
+
+    @property
+    def tokens(self) -> Tokens:
+        """Make, list and revoke access tokens."""
+        return Tokens(self.caller)
+
+    # ---- jobs
+
+    def submit(
+        self,
+        target: Target,
+        *,
+        kind: str = "command",
+        name: str | None = None,
+        queue: str | None = None,
+        priority: str | int | None = None,
+        project: str | None = None,
+        gpus: Gpus | None = None,
+        gpus_per_task: float | None = None,
+        cpus: float | None = None,
+        memory: int | str | None = None,
+        flavor: str | None = None,
+        preemptibility: str | None = None,
+        nodes: int | None = None,
+        env: Mapping[str, str] | None = None,
+        working_dir: str | Path | None = None,
+        runtime_env: Mapping[str, Any] | None = None,  # Any: Ray's own structure
+        max_runtime: float | str | timedelta | None = None,
+        after: Sequence[Job | str] = (),
+        metadata: Mapping[str, str] | None = None,
+        hold: bool = False,
+        id: str | None = None,
+    ) -> Job:
+        """Queue a job: a list of words, a line for the shell, or the path of a script (whose folder travels along).
+
+        gpus: `2`, `"2..8"`, `(2, 8)` or `range(2, 9)`. max_runtime: seconds, `"2h"` or a timedelta. memory: bytes or `"16GiB"`.
+        """
+        given = {key: value for key, value in locals().items() if key not in ("self", "target", "working_dir")}
+        command = command_of(target, working_dir)
+        return Job(self, self.caller.json("POST", "/jobs", self._request(command, given)))
+
+    def plan(
+        self, target: Target, *, working_dir: str | Path | None = None, **asked: Any
+    ) -> dict[str, Any]:  # Any: as submit
+        """What `submit` with the same arguments would meet: nothing is stored, nothing is uploaded."""
+        command = command_of(target, working_dir)
+        body = self._request(Command(command.argv, command.line), asked)
+        return cast("dict[str, Any]", self.caller.json("POST", "/jobs", body, query={"plan": True}))
+
+    def job(self, id: str) -> Job:
+        """The handle of a job that exists."""
+        return Job(self, self.read_job(id))
+
+    def jobs(
+        self,
+        *,
+        state: str | Sequence[str] | None = None,
+        queue: str | None = None,
+        user: str | None = None,
+        limit: int = 50,
+    ) -> Listing[Job]:
+        """The newest jobs first, at most `limit`."""
+        return Listing(
+            [Job(self, data) for data in self.list_jobs(state=state, queue=queue, user=user, limit=limit)],
+            lambda jobs: job_table([job.data for job in jobs], datetime.now(UTC)),
+            "No jobs. Queue one with: heliostat.submit('echo hello')",
+        )
+
+    def list_jobs(
+        self, *, state: str | Sequence[str] | None, queue: str | None, user: str | None, limit: int
+    ) -> Iterator[JobJson]:
+        """The API's documents, page by page."""
+        states = [state] if isinstance(state, str) else list(state or [])
+        query: dict[str, object] = {"state": states, "queue": queue, "user": user}
+        cursor = ""
+        while limit > 0:
+            page = self.caller.json("GET", "/jobs", query={**query, "limit": min(limit, PAGE), "cursor": cursor})
+            items = page["items"][:limit]
+            yield from items
+            limit -= len(items)
+            cursor = page.get("next_cursor") or ""
+            if not cursor:
+                return
+
+    def read_job(self, id: str, retry: Retry = Retry()) -> JobJson:  # noqa: B008 - frozen
+        return cast("JobJson", self.caller.json("GET", f"/jobs/{segment(id)}", retry=retry))
+
+    # ---- the cluster and its queues
+
+    def queues(self) -> Listing[QueueJson]:
+        """All queues with quota, use and how many run and wait."""
+        return Listing(self.caller.json("GET", "/queues")["items"], queue_table, "no queues")
+
+    def queue(self, name: str) -> QueueJson:
+        for queue in self.queues():
+            if queue.get("name") == name:
+                return queue
+        raise NotFound(f"There is no queue '{name}'.", remedy="See them with: helio queue ls")
+
+    def cluster(self) -> ClusterJson:
+        """Nodes with their slots, and the state of Ray, bridge and control plane."""
+        return cast("ClusterJson", self.caller.json("GET", "/cluster"))
+
+    def nodes(self) -> Listing[NodeJson]:
+        """The nodes and who holds their GPUs."""
+        nodes = self.cluster().get("nodes") or []
+        return Listing(nodes, lambda items: node_table({"nodes": items}), "no nodes")
+
+    def events(
+        self, job: Job | str | None = None, *, follow: bool = False, after: int | None = None
+    ) -> Iterator[EventJson]:
+        """Events, oldest first: of one job what happened so far, else (or with `follow`) as they come.
+
+        after: the `seq` to continue behind; a broken connection continues by itself.
+        """
+        job_id = job.id if isinstance(job, Job) else job
+        if job_id is not None and not follow:
+            yield from self.caller.json("GET", f"/jobs/{segment(job_id)}/events")["items"]
+            return
+        yield from follow_events(self.caller, job_id, after)
+
+    # ---- who and what
+
+    def whoami(self) -> dict[str, Any]:  # Any: the API's document
+        return cast("dict[str, Any]", self.caller.json("GET", "/whoami"))
+
+    def version(self) -> VersionJson:
+        return cast("VersionJson", self.caller.json("GET", "/version"))
+
+    def close(self) -> None:
+        self.caller.transport.close()
+
+    # ---- inside
+
+    def upload(self, folder: Path) -> str:
+        """Send a folder along; returns its package's URI. A folder that the server already has is not sent again."""
+        from heliostat.client.packing import pack
+
+        package = pack(folder)
+        path = f"/packages/{segment(package.name)}"
+        if self._has(path):
+            return package.uri
+        with tempfile.TemporaryFile() as file:
+            package.write(file)
+            file.seek(0)
+            self.caller.send("PUT", path, file.read(), headers={"Content-Type": "application/zip"})
+        return package.uri
+
+    def _has(self, path: str) -> bool:
+        try:
+            self.caller.send("HEAD", path)
+        except NotFound:
+            return False
+        return True
+
+    def _request(self, command: Command, asked: Mapping[str, Any]) -> dict[str, object]:  # Any: arguments of submit
+        """The body of POST /jobs."""
+        body: dict[str, object] = {"kind": "command", **command.fields(), **gpu_fields(asked.get("gpus"))}
+        plain = (
+            "kind",
+            "name",
+            "queue",
+            "priority",
+            "gpus_per_task",
+            "cpus",
+            "flavor",
+            "preemptibility",
+            "nodes",
+            "id",
+        )
+        body |= {key: asked[key] for key in plain if asked.get(key) is not None}
+        other = {
+            "project": asked.get("project") or self.settings.project,
+            "env": dict(asked.get("env") or {}),
+            "runtime_env": dict(asked.get("runtime_env") or {}),
+            "metadata": dict(asked.get("metadata") or {}),
+            "memory_bytes": memory_bytes(asked.get("memory")),
+            "max_runtime_s": seconds(asked.get("max_runtime")),
+            "after": [job.id if isinstance(job, Job) else job for job in asked.get("after") or ()],
+            "hold": asked.get("hold") or None,
+        }
+        body |= {key: value for key, value in other.items() if value}
+        if command.folder is not None:
+            body["working_dir_package"] = self.upload(command.folder)
+        return body

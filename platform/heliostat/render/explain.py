@@ -1,0 +1,76 @@
+"""An explanation as text: the sentence, its numbers, the checks behind it, and each remedy with the command to copy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from heliostat.render.amounts import clock, count, duration, parse_time, size
+from heliostat.wire.shapes import ExplanationJson, RemedyJson
+
+
+def explanation_text(explanation: ExplanationJson, now: datetime) -> str:
+    head = f"{explanation.get('job_id', '?')} is {explanation.get('state', '?')}"
+    code = explanation.get("code")
+    lines = [head + (f" ({code})" if code else ""), f"  {explanation.get('sentence') or 'Nothing holds it back.'}"]
+    numbers = facts_text(explanation.get("facts") or {})
+    if numbers:
+        lines.append(f"  numbers    {numbers}")
+    lines += _place(explanation, now)
+    if explanation.get("blockers"):
+        lines.append(f"  held by    {', '.join(explanation['blockers'])}")
+    lines += [
+        _check(check.get("name", "?"), bool(check.get("ok")), check.get("facts") or {})
+        for check in explanation.get("checks") or []
+    ]
+    remedies = explanation.get("remedies") or []
+    if remedies:
+        lines.append("  what would help")
+        for index, remedy in enumerate(remedies, 1):
+            lines += _remedy(index, remedy, now)
+    return "\n".join(lines)
+
+
+def facts_text(facts: Mapping[str, int | str]) -> str:
+    """`needs 2 GPU, free 1 GPU, ...`: the unit is in the fact's name (`_milli_gpu`, `_ms`, `_bytes`)."""
+    return ", ".join(_fact(name, value) for name, value in facts.items())
+
+
+def _fact(name: str, value: int | str) -> str:
+    if isinstance(value, str | bool):
+        return f"{name.replace('_', ' ')} {value}"
+    for suffix in ("_gpu_milli", "_milli_gpu", "_gpus_milli"):
+        if name.endswith(suffix):
+            return f"{name.removesuffix(suffix).replace('_', ' ')} {count(value / 1000)} GPU"
+    if name.endswith("_milli"):
+        return f"{name.removesuffix('_milli').replace('_', ' ')} {count(value / 1000)}"
+    if name.endswith("_ms"):
+        return f"{name.removesuffix('_ms').replace('_', ' ')} {duration(value / 1000)}"
+    if name.endswith("_bytes"):
+        return f"{name.removesuffix('_bytes').replace('_', ' ')} {size(value)}"
+    return f"{name.replace('_', ' ')} {value}"
+
+
+def _place(explanation: ExplanationJson, now: datetime) -> list[str]:
+    lines = []
+    if explanation.get("position"):
+        lines.append(f"  position   {explanation['position']} in its queue")
+    at = parse_time(explanation.get("estimated_start"))
+    if at is not None:
+        lines.append(f"  estimate   starts in about {duration(max(0.0, (at - now).total_seconds()))} ({clock(at)})")
+    return lines
+
+
+def _check(name: str, ok: bool, facts: Mapping[str, int | str]) -> str:
+    return f"  {'✔' if ok else '✖'} {name:<8} {facts_text(facts)}".rstrip()
+
+
+def _remedy(index: int, remedy: RemedyJson, now: datetime) -> list[str]:
+    at = parse_time(remedy.get("at"))
+    when = f" (in about {duration(max(0.0, (at - now).total_seconds()))}, {clock(at)})" if at else ""
+    lines = [f"  {index}. {remedy.get('text', '')}{when}"]
+    if remedy.get("command"):
+        lines.append(f"       {remedy['command']}")
+    if remedy.get("evicts"):
+        lines.append(f"       takes GPUs from: {', '.join(remedy['evicts'])}")
+    return lines
