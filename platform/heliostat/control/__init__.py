@@ -1,0 +1,1 @@
+"""The control plane: one process that owns the queue. It never imports ray."""

@@ -1,0 +1,59 @@
+"""What the front doors may ask of the control plane. Doors get an implementation; tests give them a fake.
+
+Every method may be called from any thread. `submitted`, `changed` and `queues_changed` only tell: what happened is in the
+store already, and they return at once. `cancel`, `hold` and `release` return after the job's row was written.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from heliostat_scheduler.core.model import JobSpec
+from heliostat_scheduler.core.reasons import Reason
+
+
+class ControlError(Exception):
+    """A request that cannot be carried out. `code`: `unknown_job`, `wrong_state` or `busy` (try again)."""
+
+    def __init__(self, code: str, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.remedy = remedy
+
+
+class ControlPort(Protocol):
+    """Any: JSON in all signatures below; the shapes are those of /api/v1."""
+
+    def submitted(self, job_id: str) -> None: ...
+
+    def changed(self, job_id: str) -> None: ...
+
+    def queues_changed(self) -> None: ...
+
+    def cancel(self, job_id: str, actor: str) -> None: ...
+
+    def hold(self, job_id: str, actor: str) -> None: ...
+
+    def release(self, job_id: str, actor: str) -> None: ...
+
+    def reason(self, job_id: str) -> Reason | None:
+        """Why the job waits; None when it does not."""
+        ...
+
+    def position(self, job_id: str) -> int | None:
+        """1 = next in its queue."""
+        ...
+
+    def explain(self, job_id: str) -> dict[str, Any]: ...
+
+    def whatif_submit(self, spec: JobSpec) -> dict[str, Any]: ...
+
+    def cluster(self) -> dict[str, Any]: ...
+
+    def queue_usage(self) -> list[dict[str, Any]]: ...
+
+    def logs(self, job_id: str, offset: int = 0) -> tuple[str, int]:
+        """The attempts' logs joined, from this byte on, and the offset after it."""
+        ...
+
+    def doctor(self) -> list[dict[str, Any]]: ...
