@@ -1,0 +1,45 @@
+"""What a replay hands back: one record per job, and the summary every suite prints with the same keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """One completed job. Times in seconds; `duration_s` is its run time on GPUs of its own, without any wait."""
+
+    id: str
+    queue: str
+    submit_s: float
+    duration_s: float
+    finish_s: float
+    preemptions: int = 0
+
+    @property
+    def jct_s(self) -> float:
+        return self.finish_s - self.submit_s
+
+
+def summary(
+    suite: str, policy: str, trace: str, jobs: list[Finished], wall_s: float, policy_digest: str = ""
+) -> dict[str, object]:
+    """The keys of every trace suite. Percentiles interpolate linearly between order statistics."""
+    jct = np.array([job.jct_s for job in jobs])
+    delay = np.array([job.jct_s - job.duration_s for job in jobs])
+    return {
+        "suite": suite,
+        "policy": policy,
+        "policy_digest": policy_digest,
+        "trace": trace,
+        "jobs": len(jobs),
+        "avg_jct_s": round(float(jct.mean()), 3),
+        "p50_jct_s": round(float(np.percentile(jct, 50)), 3),
+        "p99_jct_s": round(float(np.percentile(jct, 99)), 3),
+        "makespan_s": round(max(job.finish_s for job in jobs), 3),
+        "mean_delay_s": round(float(delay.mean()), 3),
+        "preemptions": sum(job.preemptions for job in jobs),
+        "wall_s": round(wall_s, 2),
+    }
