@@ -1,0 +1,22 @@
+"""queues.yaml: the tree of queues, what each is guaranteed and limited to, and who may submit what."""
+
+from heliostat.queuefile.check import DEFAULT_TEXT, parse, shown
+from heliostat.queuefile.diff import Change, diff
+from heliostat.queuefile.reading import BadQueueFile, Problem
+from heliostat.queuefile.tree import ALL_PROJECTS, Denied, Queue, QueueFile, Rule, class_of
+
+__all__ = [
+    "ALL_PROJECTS",
+    "DEFAULT_TEXT",
+    "BadQueueFile",
+    "Change",
+    "Denied",
+    "Problem",
+    "Queue",
+    "QueueFile",
+    "Rule",
+    "class_of",
+    "diff",
+    "parse",
+    "shown",
+]
