@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, get_args
 
 BOARD_NAME = "heliostat-lease-board"
 NAMESPACE = "heliostat"
@@ -39,6 +39,22 @@ RELEASED = "released"
 EXITED = "exited"
 RESULT = "result"
 
+# Reply.code: "" when a command was carried out, else one of these words.
+STALE_TERM = "stale_term"  # a newer control plane has spoken
+STALE_EPOCH = "stale_epoch"  # the lease has moved on, or was revoked or freed
+CPU_BUSY = "cpu_busy"  # the node had no CPU left for the lease's group within 10 s
+UNKNOWN_SLOT = "unknown_slot"  # no such slot, or its group was made anew since
+UNKNOWN_NODE = "unknown_node"
+SLOT_LEASED = "slot_leased"  # another job's lease still names the slot
+NODE_LEASED = "node_leased"  # the node's slots cannot go while a lease names one
+NO_LEASE = "no_lease"
+NO_HELLO = "no_hello"  # the first command must be Hello
+FAILED = "failed"
+
+
+class LeaseGone(Exception):
+    """The lease is revoked, dropped or unknown, or the secret is not its own: whoever reads this must let go of its slots."""
+
 
 @dataclass(frozen=True, slots=True)
 class SlotRef:
@@ -56,7 +72,8 @@ class SlotRef:
 class Lease:
     """The lease as the board holds it. slots[i] is where task (rank) i runs; grouped by node, sorted by device.
 
-    node: for a CPU-only lease, its node (slots empty, `cpu_group` the placement group's hex once created).
+    node: for a CPU-only lease, its node (slots empty, `cpu_group` the placement group's hex once created: one bundle with all of
+    cpu_milli and memory_bytes, which are totals over the tasks).
     deadline_ms: wall clock (epoch ms) by which an order PREEMPT or STOP must be done; 0 for RUN.
     """
 
@@ -79,6 +96,9 @@ class Lease:
 @dataclass(frozen=True, slots=True)
 class CommandSpec:
     """A `kind=command` attempt. The child is started on each node of the lease (one node unless `nodes` > 1).
+
+    With `nodes` > 1 each child also gets MASTER_ADDR, MASTER_PORT, NODE_RANK and WORLD_SIZE (= number of nodes).
+    CUDA_VISIBLE_DEVICES is always set: the lease's devices on that node ("" for none).
 
     argv: what to run (a shell line is ["/bin/bash", "-c", line]). env: added to the node's environment. cwd: created if missing.
     log: the file that stdout and stderr are appended to. package: a zip that is unpacked into cwd first ("" for none).
@@ -196,7 +216,7 @@ class Bye:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Answer to a command. code is "" when it was carried out, else a stable word: `stale_term`, `stale_epoch`, `cpu_busy`, `unknown_slot`, `failed`."""
+    """Answer to a command. code is "" when it was carried out, else one of the words above (STALE_TERM ... FAILED)."""
 
     id: int
     code: str = ""
@@ -209,12 +229,13 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The bridge is connected to Ray. pid is its own."""
+    """The bridge is connected to Ray. pid is its own. strangers: who held GPUs outside of slots then, one sentence each."""
 
     ray_version: str
     gcs_address: str
     pid: int
     head_node: str
+    strangers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +259,11 @@ class NodeLost:
 
 @dataclass(frozen=True, slots=True)
 class Acked:
-    """A runner's ack: what = started | checkpointed | released | exited | result. `released` is already verified with Ray's tables."""
+    """A runner's ack: what = started | checkpointed | released | exited | result. `released` is already verified with Ray's tables.
+
+    Delivered at least once: acks of live leases come again after every Hello. A command's `exited` carries rc (128 + n for signal n),
+    signal (0 for none), lost (True: its holder died, the code is not known) and text.
+    """
 
     job: str
     attempt: int
@@ -288,7 +313,7 @@ class SlotTrouble:
 
 @dataclass(frozen=True, slots=True)
 class BoardRebuilt:
-    """The lease board had died and was rebuilt."""
+    """The lease board had died; it was filled again with this many leases."""
 
     leases: int
 
@@ -307,29 +332,7 @@ Fact = Reply | Ready | NodeJoined | NodeLost | Acked | Progress | Freed | Intrud
 Message = Command | Fact
 
 _TYPES: dict[str, type[Any]] = {  # Any: the message classes above have no common base
-    c.__name__: c
-    for c in (
-        Hello,
-        PutLease,
-        StartCommand,
-        SignalCommand,
-        HardStop,
-        DropLease,
-        DropNode,
-        RestoreNode,
-        Bye,
-        Reply,
-        Ready,
-        NodeJoined,
-        NodeLost,
-        Acked,
-        Progress,
-        Freed,
-        Intruder,
-        SlotTrouble,
-        BoardRebuilt,
-        Note,
-    )
+    c.__name__: c for c in get_args(Command) + get_args(Fact)
 }
 
 
@@ -366,11 +369,12 @@ def _build(cls: type[Any], body: dict[str, Any]) -> Any:  # Any: JSON in, one of
         values["leases"] = tuple(lease_from(lease) for lease in values.get("leases", ()))
     if cls is PutLease:
         values["lease"] = lease_from(values["lease"])
+    if cls is Ready:
+        values["strangers"] = tuple(values.get("strangers", ()))
     if cls is NodeJoined:
         values["slots"] = tuple(SlotRef(**slot) for slot in values["slots"])
     if cls is StartCommand:
         spec = values["spec"]
-        values["spec"] = CommandSpec(
-            **{**spec, "argv": tuple(spec["argv"]), "env": tuple((k, v) for k, v in spec["env"])}
-        )
+        env = tuple((key, value) for key, value in spec["env"])
+        values["spec"] = CommandSpec(**{**spec, "argv": tuple(spec["argv"]), "env": env})
     return cls(**values)
