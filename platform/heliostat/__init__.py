@@ -37,8 +37,38 @@ _HOMES = {
 }  # fmt: skip
 _FORWARDED = ("submit", "plan", "job", "jobs", "queue", "queues", "cluster", "nodes", "events", "tokens", "whoami")
 
-__all__ = ["Client", "Job", "__version__", "connect", "get_job_submission_client_cluster_info"]
-__all__ += sorted(name for name in (*_HOMES, *_FORWARDED) if name not in __all__)
+__all__ = [
+    "BadRequest",
+    "Client",
+    "Conflict",
+    "ConnectionFailed",
+    "Explanation",
+    "Forbidden",
+    "HeliostatError",
+    "IncompatibleServer",
+    "Job",
+    "JobFailed",
+    "NeverFits",
+    "NotFound",
+    "RequestError",
+    "ServiceError",
+    "Unauthenticated",
+    "WaitTimeout",
+    "__version__",
+    "cluster",
+    "connect",
+    "events",
+    "get_job_submission_client_cluster_info",
+    "job",
+    "jobs",
+    "nodes",
+    "plan",
+    "queue",
+    "queues",
+    "submit",
+    "tokens",
+    "whoami",
+]
 
 
 def __getattr__(name: str) -> Any:  # Any: whatever the name stands for

@@ -7,11 +7,12 @@ threads and holds no state of the server.
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from heliostat.client.asking import Command, Gpus, Target, command_of, gpu_fields, memory_bytes, seconds
 from heliostat.client.events import follow_events
@@ -28,6 +29,14 @@ from heliostat.wire.shapes import ClusterJson, EventJson, JobJson, NodeJson, Que
 from heliostat.wire.transport import HttpTransport, Transport
 
 PAGE = 200
+YAML = {"Content-Type": "application/yaml"}
+
+
+class QueueFile(NamedTuple):
+    """text: YAML. etag: its version."""
+
+    text: str
+    etag: str
 
 
 class Client:
@@ -143,6 +152,22 @@ class Client:
             if queue.get("name") == name:
                 return queue
         raise NotFound(f"There is no queue '{name}'.", remedy="See them with: helio queue ls")
+
+    def queue_file(self) -> QueueFile:
+        """The queues.yaml in force."""
+        answer = self.caller.send("GET", "/queues/file", headers={"Accept": "application/yaml"})
+        return QueueFile(answer.body.decode("utf-8"), answer.headers.get("etag", ""))
+
+    def diff_queues(self, text: str) -> dict[str, Any]:  # Any: the API's document
+        """What a queues.yaml would change; an invalid one raises with the lines that are wrong."""
+        answer = self.caller.send("POST", "/queues/file/diff", text.encode(), headers=YAML)
+        return cast("dict[str, Any]", json.loads(answer.body))
+
+    def apply_queues(self, text: str) -> dict[str, Any]:  # Any: the API's document
+        """Put a queues.yaml in force, unless somebody else changed it meanwhile (`Conflict`)."""
+        headers = {**YAML, "If-Match": self.queue_file().etag}
+        answer = self.caller.send("PUT", "/queues/file", text.encode(), headers=headers)
+        return cast("dict[str, Any]", json.loads(answer.body or b"{}"))
 
     def cluster(self) -> ClusterJson:
         """Nodes with their slots, and the state of Ray, bridge and control plane."""

@@ -101,6 +101,13 @@ class Job:
         card.update()
         return self
 
+    def watch(self, timeout: float | None = None, until: str | Collection[str] = "terminal") -> Iterator[Self]:
+        """`wait` step by step: yields after each look at the job, the last time when the wait is over."""
+        for pause_s in self._polls(timeout, until):
+            yield self
+            self._client.caller.pause(pause_s)
+        yield self
+
     async def wait_async(self, until: str | Collection[str] = "terminal") -> Self:
         """`wait` without blocking the event loop; bound it with `asyncio.timeout`."""
         import asyncio  # 75 ms that a submission does not need

@@ -174,7 +174,7 @@ class Caller:
             return ServiceError(
                 f"{self.url} answers, but it is no Heliostat control plane (HTTP {status}, {kind or 'no content type'}).",
                 code="not_heliostat",
-                remedy="Check the address: helio whoami --url URL",
+                remedy="Check the address: helio --url URL version",
                 status=status,
             )
         return from_problem(status, {"detail": body[:300].decode("utf-8", "replace")})

@@ -1,0 +1,1 @@
+"""The command `helio`: one module per noun, loaded when its command runs."""

@@ -1,0 +1,89 @@
+"""What can be asked of, and done with, jobs that exist."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from heliostat.cli.app import App, json_option, pass_app, show, show_json
+from heliostat.cli.submit import priority_value
+from heliostat.render.explain import explanation_text
+from heliostat.render.jobs import job_line
+
+if TYPE_CHECKING:
+    from heliostat.client.job import Job
+
+
+@click.command()
+@click.argument("job")
+@json_option
+@pass_app
+def explain(app: App, job: str, as_json: bool) -> None:
+    """Why JOB waits (or has what it has): the reason, its numbers, and what would help, with the command to copy."""
+    told = app.client().job(job).explain()
+    show_json(told.raw) if as_json else show(explanation_text(told.raw, app.now()))
+
+
+def _each(app: App, jobs: tuple[str, ...], act: Callable[[Job], Job], as_json: bool) -> None:
+    """Do it to every job; stops at the first that refuses."""
+    client = app.client()
+    for id in jobs:
+        data = act(client.job(id)).data
+        show_json(data) if as_json else show(job_line(data, app.now()))
+
+
+@click.command()
+@click.argument("jobs", nargs=-1, required=True)
+@json_option
+@pass_app
+def cancel(app: App, jobs: tuple[str, ...], as_json: bool) -> None:
+    """End JOBS, waiting or running."""
+    _each(app, jobs, lambda job: job.cancel(), as_json)
+
+
+@click.command()
+@click.argument("jobs", nargs=-1, required=True)
+@json_option
+@pass_app
+def hold(app: App, jobs: tuple[str, ...], as_json: bool) -> None:
+    """Keep waiting JOBS from starting until they are released."""
+    _each(app, jobs, lambda job: job.hold(), as_json)
+
+
+@click.command()
+@click.argument("jobs", nargs=-1, required=True)
+@json_option
+@pass_app
+def release(app: App, jobs: tuple[str, ...], as_json: bool) -> None:
+    """Let held JOBS start again, at their old place."""
+    _each(app, jobs, lambda job: job.release(), as_json)
+
+
+@click.command()
+@click.argument("job")
+@click.argument("priority", metavar="CLASS|N")
+@json_option
+@pass_app
+def priority(app: App, job: str, priority: str, as_json: bool) -> None:
+    """Give JOB another priority: low, normal, high, critical, or a number. Possible at any time."""
+    _each(app, (job,), lambda handle: handle.edit(priority=priority_value(priority)), as_json)
+
+
+@click.command()
+@click.argument("job")
+@click.option("--gpus", metavar="N|A..B", help="GPUs; a range lets the job grow and shrink.")
+@click.option("--cpus", type=float, metavar="N", help="CPUs of one worker.")
+@click.option("--memory", metavar="SIZE", help="Memory of one worker, for example 16GiB.")
+@click.option("--flavor", metavar="NAME", help="Kind of hardware.")
+@click.option("--queue", metavar="NAME", help="Queue to wait in.")
+@click.option("--priority", metavar="CLASS|N", help="low, normal, high, critical, or a number.")
+@json_option
+@pass_app
+def edit(app: App, /, job: str, as_json: bool, **given: Any) -> None:
+    """Change what a waiting JOB asks for, without losing its place."""
+    if all(value is None for value in given.values()):
+        raise click.UsageError("Say what to change, for example --gpus 1.")
+    changes = {**given, "priority": priority_value(given["priority"])}
+    _each(app, (job,), lambda handle: handle.edit(**changes), as_json)
