@@ -1,0 +1,339 @@
+"""Train's controller inside a lease: it starts workers in the lease's slots and obeys orders.
+
+Theory: the lease board holds one record per job with an epoch. A higher epoch is an order. PREEMPT and STOP: let go of the
+slots and wait, without workers and without spinning, for the driver to be stopped or for a later epoch that says RUN. RUN with other
+slots (grow, shrink, migrate, resume): let go, then start in the new ones. Both go the same way:
+
+    mark the workers -> the script sees ray.train.get_preemption_info() and reports a checkpoint -> end the workers -> ack
+
+and the same shortcut applies: a group that has just started and reported nothing has nothing to save and is ended at once. At
+the deadline it is ended in any case. A group that finishes first has finished.
+
+Always true: workers run only in the slots of the newest lease seen, or are being moved off older ones; `released` is
+acked once per epoch and only after the workers were told to end; what an order or a lost node breaks is not charged to
+`max_failures`; the event loop never waits for the board (lease_link.py does).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from heliostat_scheduler.live.protocol import CHECKPOINTED, PREEMPT, RELEASED, STARTED, STOP, Lease
+
+from heliostat_jobs.errors import LeaseLost
+from heliostat_jobs.train.board_client import connect
+from heliostat_jobs.train.hold import OrderInfo
+from heliostat_jobs.train.lease_link import LeaseLink
+from heliostat_jobs.train.places import may_run, places_of
+from heliostat_jobs.train.progress import Progress
+from heliostat_jobs.train.ray_train_private import (
+    HEALTH_CHECK_INTERVAL_ENV,
+    ControllerError,
+    InitializingState,
+    PreemptingState,
+    PreemptionError,
+    ReschedulingState,
+    RestartingState,
+    RunningState,
+    TrainController,
+    TrainControllerLoopIterationResult,
+)
+from heliostat_jobs.train.slot_policy import LeaseFailurePolicy, SlotScalingPolicy
+from heliostat_jobs.train.slot_workers import SlotWorkerGroup, StartGuard
+
+logger = logging.getLogger(__name__)
+
+CALM_POLL_S = 0.5
+MARKED_POLL_S = 0.05
+"""Polling this fast after a mark is what keeps the steps between checkpoint and end from being done twice."""
+WAIT_LOOK_S = 1.0
+YOUNG_S = 10.0
+"""A group without a report this soon after its start is ended at once: it has nothing to save."""
+DEFAULT_DEADLINE_S = 60.0
+REFRESH_S = 2.0
+LOST_PATIENCE_S = 120.0
+FLUSH_S = 5.0
+
+SAVED, YOUNG, DEADLINE, REVOKED_LEASE, IDLE, FINISHED = "saved", "young", "deadline", "revoked", "idle", "finished"
+"""How an order was fulfilled: a checkpoint came; nothing to save; out of time; hard stop; no workers; training was over."""
+
+
+@dataclass
+class Mark:
+    """The order that the present worker group is obeying."""
+
+    lease: Lease
+    deadline_s: float
+    since_s: float
+    checkpoints_before: int
+
+
+class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped here
+    """See the module's head. `scaling_policy` is a SlotScalingPolicy, `failure_policy` a LeaseFailurePolicy."""
+
+    _worker_group: Any  # Any: Ray's attributes, untyped there
+    _health_check_interval_s: float
+
+    def __init__(
+        self,
+        train_fn_ref: Any,
+        train_run_context: Any,
+        scaling_policy: SlotScalingPolicy,
+        failure_policy: LeaseFailurePolicy,
+        callbacks: list[Any] | None = None,
+        validation_config: Any = None,
+    ) -> None:
+        attempt = scaling_policy.attempt
+        self._link = LeaseLink(lambda: connect(attempt), scaling_policy.lease, self._on_lease)
+        self._progress = next(callback for callback in callbacks or [] if isinstance(callback, Progress))
+        self._guard = StartGuard()
+        self._event_loop: asyncio.AbstractEventLoop | None = None
+        self._woken = asyncio.Event()
+        self._mark: Mark | None = None
+        self._running_on: Lease | None = None
+        self._starting = False
+        self._started_s = 0.0
+        self._reports_at_start = 0
+        self._released_epoch = 0
+        self._broken_epoch = 0
+        self._lost_since_s = 0.0
+        super().__init__(
+            train_fn_ref=train_fn_ref,
+            train_run_context=train_run_context,
+            scaling_policy=scaling_policy,
+            failure_policy=failure_policy,
+            callbacks=callbacks,
+            validation_config=validation_config,
+        )
+        failure_policy.is_blameless = self._is_blameless
+        chosen = HEALTH_CHECK_INTERVAL_ENV in os.environ
+        self._calm_poll_s = self._health_check_interval_s if chosen else CALM_POLL_S
+
+    async def run(self) -> None:
+        self._event_loop = asyncio.get_running_loop()
+        self._link.start()
+        self._progress.tell = self._link.report
+        try:
+            await super().run()
+        finally:
+            self._say_released(FINISHED)
+            await self._link.flushed(FLUSH_S)
+            self._link.stop()
+
+    # ---- the newest lease --------------------------------------------------------------------------------------------
+
+    def _on_lease(self) -> None:
+        """In the link's thread: a new epoch, or the lease is gone."""
+        if self._starting and not self._is_start_wanted():
+            self._guard.kill()
+        if self._event_loop is not None:
+            self._event_loop.call_soon_threadsafe(self._woken.set)
+
+    def _is_start_wanted(self) -> bool:
+        lease = self._link.lease
+        return not self._link.gone and may_run(lease) and places_of(lease) == places_of(self._scaling_policy.lease)
+
+    def _must_move(self) -> bool:
+        """Whether the running group has to leave its slots."""
+        lease = self._link.lease
+        if self._link.gone or not may_run(lease):
+            return True
+        return self._running_on is not None and places_of(lease) != places_of(self._running_on)
+
+    def _is_blameless(self, error: Exception) -> bool:
+        """Whether an order or a lost node explains this error. Asks the board and Ray: only errors pay for it."""
+        if self._mark is not None or self._link.gone:
+            return True
+        before = self._link.lease
+        lease = self._link.refresh(REFRESH_S)
+        if self._link.gone or lease.epoch > before.epoch or not may_run(lease):
+            return True
+        nodes = {place.node for place in places_of(lease)}
+        dead = {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
+        if any(node_id.startswith(node) for node_id in dead for node in nodes if node):
+            self._broken_epoch = lease.epoch
+            return True
+        return False
+
+    # ---- one step of the control loop --------------------------------------------------------------------------------
+
+    async def _step(self) -> Any:
+        state = self.get_state()
+        if isinstance(state, InitializingState | RestartingState | ReschedulingState):
+            return await self._step_without_workers(state)
+        if isinstance(state, RunningState | PreemptingState):
+            return await self._step_with_workers()
+        return await super()._step()
+
+    async def _step_without_workers(self, state: Any) -> Any:
+        if self._worker_group is not None:  # stock keeps a broken group, and its GPUs, until it starts the next
+            self._let_go()
+        self._say_released(IDLE)
+        lease = self._link.lease
+        if self._link.gone or not may_run(lease) or lease.epoch <= self._broken_epoch or not places_of(lease):
+            self._give_up_in_time()
+            await self._sleep(WAIT_LOOK_S)
+            return self._result(state, state)
+        self._scaling_policy.lease = lease
+        return self._make_and_handle_scaling_decision_for_non_running_worker_group(state)
+
+    async def _step_with_workers(self) -> Any:
+        if self._must_move():
+            self._note_order()
+        outcome = self._finish_order()
+        if outcome is not None:
+            return outcome
+        result = await super()._step()
+        if isinstance(result.next_state, RunningState | PreemptingState):
+            return self._finish_order() or result
+        return result
+
+    def _note_order(self) -> None:
+        """Mark the workers for the newest order, once per epoch."""
+        lease = self._link.lease
+        if self._mark is not None and self._mark.lease.epoch >= lease.epoch:
+            return
+        now_s = time.time()
+        deadline_s = lease.deadline_ms / 1000 if lease.deadline_ms else now_s + DEFAULT_DEADLINE_S
+        checkpoints = self._mark.checkpoints_before if self._mark else self._progress.checkpoints
+        self._mark = Mark(lease, deadline_s, now_s, checkpoints)
+        if self._link.gone or self._is_young():
+            return
+        ranks: dict[str, list[int]] = {}
+        for worker in self._worker_group.get_workers():
+            ranks.setdefault(worker.metadata.node_id, []).append(worker.distributed_context.world_rank)
+        info = OrderInfo(int(deadline_s * 1000), ranks, lease.epoch)
+        for worker in self._worker_group.get_workers():
+            worker.actor.mark_preempt.remote(info)
+        logger.info("order %s at epoch %d: workers marked", lease.order, lease.epoch)
+
+    def _is_young(self) -> bool:
+        silent = self._progress.reports == self._reports_at_start
+        return silent and time.time() - self._started_s < YOUNG_S
+
+    def _finish_order(self) -> Any:
+        """The step's outcome once the order is fulfilled or out of time; None while the group may go on."""
+        mark = self._mark
+        if mark is None:
+            return None
+        how = self._how_fulfilled(mark)
+        if not how:
+            return None
+        if how == SAVED and not self._link.gone:
+            seconds = {"checkpoint_s": round(time.time() - mark.since_s, 3)}
+            self._link.ack(mark.lease.epoch, CHECKPOINTED, {**self._progress.checkpoint, **seconds})
+        info = OrderInfo(int(mark.deadline_s * 1000), {}, mark.lease.epoch)
+        self._let_go()
+        self._say_released(how)
+        error = PreemptionError(info, drain_timed_out=how == DEADLINE)
+        return self._result(self.get_state(), RestartingState(training_failed_error=error))
+
+    def _how_fulfilled(self, mark: Mark) -> str:
+        """Why the marked group may be ended now; empty while it should go on."""
+        if self._progress.checkpoints > mark.checkpoints_before:
+            return SAVED
+        if self._link.gone:
+            return REVOKED_LEASE
+        if self._is_young():
+            return YOUNG
+        return DEADLINE if time.time() >= mark.deadline_s else ""
+
+    def _let_go(self) -> None:
+        """End the workers and forget the group."""
+        group, self._worker_group = self._worker_group, None
+        self._health_check_interval_s = self._calm_poll_s
+        group.let_go()
+
+    def _say_released(self, how: str) -> None:
+        """Ack, once per epoch, that no worker of ours is in the slots that the order takes away."""
+        order = self._mark.lease if self._mark is not None else self._link.lease
+        moved = self._running_on is not None and places_of(order) != places_of(self._running_on)
+        self._mark = self._running_on = None
+        if self._link.gone or order.epoch <= self._released_epoch or not (order.order in (PREEMPT, STOP) or moved):
+            return
+        self._released_epoch = order.epoch
+        last = self._progress.checkpoint.get("checkpoint", "")
+        facts = {"how": how, "forced": how == DEADLINE, "checkpoint": last, "at_ms": int(time.time() * 1000)}
+        self._link.ack(order.epoch, RELEASED, facts)
+
+    def _give_up_in_time(self) -> None:
+        """A lease that is gone comes back to nobody: the driver is about to be stopped. If it is not, end the run."""
+        if not self._link.gone:
+            return
+        self._lost_since_s = self._lost_since_s or time.time()
+        if time.time() - self._lost_since_s > LOST_PATIENCE_S:
+            raise LeaseLost(
+                "The scheduler revoked this job's lease and nothing stopped its program.",
+                "Nothing is lost: the job resumes from its last checkpoint in its next attempt.",
+            )
+
+    # ---- starting and polling ----------------------------------------------------------------------------------------
+
+    def _execute_resize_decision(self, decision: Any) -> Any:
+        lease = self._scaling_policy.lease
+        self._guard = StartGuard()
+        self._reports_at_start = self._progress.reports
+        self._starting = True
+        try:
+            if not self._is_start_wanted():
+                return self._result(self.get_state(), InitializingState())
+            result = super()._execute_resize_decision(decision)
+        except Exception as error:
+            self._guard.kill()
+            self._worker_group = None
+            if self._is_start_wanted():
+                raise
+            logger.info("the start at epoch %d was ended by an order", lease.epoch)
+            return self._result(self.get_state(), ReschedulingState(training_failed_error=ControllerError(error)))
+        finally:
+            self._starting = False
+        self._running_on = lease
+        self._started_s = time.time()
+        self._link.ack(lease.epoch, STARTED, {"world_size": len(self._worker_group), "ranks": self._ranks()})
+        return result
+
+    def _start_worker_group(self, num_workers: int, resources_per_worker: dict[str, float]) -> None:
+        places = places_of(self._scaling_policy.lease)
+        self.worker_group_cls = SlotWorkerGroup.bound_to(places, self._guard, self._is_start_wanted)
+        super()._start_worker_group(num_workers, resources_per_worker)
+
+    def _ranks(self) -> list[dict[str, Any]]:  # Any: JSON
+        places = places_of(self._scaling_policy.lease)
+        return [
+            {
+                "rank": worker.distributed_context.world_rank,
+                "slot": places[worker.placement_group_bundle_index].slot,
+                "node": worker.metadata.node_id,
+                "pid": worker.metadata.pid,
+                "gpus": [str(gpu) for gpu in worker.metadata.gpu_ids],
+            }
+            for worker in self._worker_group.get_workers()
+        ]
+
+    async def _poll_workers(self) -> Any:
+        """Stock, but an order ends the pause between two polls, and after a mark the pauses are short."""
+        if self._mark is None:
+            self._health_check_interval_s = self._calm_poll_s
+            await self._sleep(self._calm_poll_s)
+        if self._mark is not None or self._must_move():
+            self._health_check_interval_s = MARKED_POLL_S
+        return await super()._poll_workers()
+
+    async def _sleep(self, seconds: float) -> None:
+        """Until `seconds` are over or the lease changed."""
+        try:
+            await asyncio.wait_for(self._woken.wait(), seconds)
+        except TimeoutError:
+            return
+        self._woken.clear()
+
+    def _result(self, previous_state: Any, next_state: Any) -> Any:
+        return TrainControllerLoopIterationResult(
+            run_attempt_id=self._get_run_attempt_id(), previous_state=previous_state, next_state=next_state
+        )

@@ -1,0 +1,94 @@
+"""What a script's `fit()` asks for, held against its lease. Each refusal says what to change. No Ray here.
+
+`scaling` is duck-typed as ray.train.ScalingConfig (num_workers, min_workers, max_workers, use_gpu, use_tpu and its resources).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from heliostat_scheduler.live.protocol import Lease
+
+from heliostat_jobs.errors import JobError, NotYetSupported, UndeclaredGPU, WorkerCountMismatch, metadata_line
+from heliostat_jobs.train.places import places_of
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one `fit()` wants: workers (min, max) and GPUs for each."""
+
+    min_workers: int
+    max_workers: int
+    gpus_per_worker: float
+    tpu: bool = False
+
+    @property
+    def is_elastic(self) -> bool:
+        return self.min_workers != self.max_workers
+
+    @classmethod
+    def of(cls, scaling: Any) -> Request:  # Any: ray.train.ScalingConfig, which is untyped
+        resources = scaling._resources_per_worker_not_none
+        return cls(scaling.min_workers, scaling.max_workers, float(resources.get("GPU", 0)), bool(scaling.use_tpu))
+
+
+def floats(request: Request, lease: Lease) -> bool:
+    """Whether this run takes the cluster's floating CPUs as under plain Ray: no GPU wanted, none held, and no CPU group of its size."""
+    return (
+        request.gpus_per_worker == 0
+        and not request.tpu
+        and not lease.slots
+        and len(places_of(lease)) != request.max_workers
+    )
+
+
+def check(request: Request, lease: Lease) -> None:
+    """Raise the refusal of this request under this lease, if there is one."""
+    error = refusal(request, lease)
+    if error is not None:
+        raise error
+
+
+def refusal(request: Request, lease: Lease) -> JobError | None:
+    """Why `fit()` cannot run in this lease, or None."""
+    workers = request.max_workers
+    held = len(places_of(lease))
+    if request.tpu:
+        return NotYetSupported(
+            "ScalingConfig(use_tpu=True) cannot run inside a lease: slots hold GPUs.", "Use use_gpu=True."
+        )
+    if request.gpus_per_worker > 1:
+        total = int(request.gpus_per_worker * workers)
+        return NotYetSupported(
+            f"fit() asks for {request.gpus_per_worker:g} GPUs for each worker; a worker runs in one slot, which is one GPU.",
+            f"Use one worker per GPU: ScalingConfig(num_workers={total}, use_gpu=True).",
+        )
+    if request.gpus_per_worker > 0 and not lease.slots:
+        return UndeclaredGPU(
+            f"fit() asks for {workers} workers with a GPU, but job {lease.job} was submitted without any.",
+            f"Add {metadata_line(workers)} when you submit it.",
+        )
+    if request.is_elastic:
+        fixed = held or workers
+        return NotYetSupported(
+            f"ScalingConfig(num_workers=({request.min_workers}, {workers})): elastic training inside a lease is not supported yet.",
+            f"Use a fixed number: ScalingConfig(num_workers={fixed}), submitted with {metadata_line(fixed)}.",
+        )
+    return _size_refusal(workers, workers, held, lease.job)
+
+
+def check_size(scaling: Any, held: int, job: str) -> None:  # Any: as above
+    """Raise when a lease of `held` places cannot run this script's worker count."""
+    error = _size_refusal(scaling.min_workers, scaling.max_workers, held, job)
+    if error is not None:
+        raise error
+
+
+def _size_refusal(fewest: int, most: int, held: int, job: str) -> WorkerCountMismatch | None:
+    if fewest <= held <= most:
+        return None
+    remedy = f"Submit it with {metadata_line(most)}"
+    if held > 0:
+        remedy += f", or use ScalingConfig(num_workers={held})"
+    return WorkerCountMismatch(f"fit() asks for {most} workers, but job {job} holds {held} GPUs.", remedy + ".")
