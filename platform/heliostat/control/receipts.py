@@ -1,0 +1,51 @@
+"""What an attempt is charged: one span per slot from grant to release, and what was used of it by telemetry."""
+
+from __future__ import annotations
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from heliostat.control.attempts import Attempt
+from heliostat.store.tables import LeaseSpan
+
+
+def open_spans(session: Session, attempt: Attempt, flavors: dict[str, str], gpu_milli: int, now_ms: int) -> None:
+    """One row per slot; one for a lease without GPUs."""
+    held = [(slot.slot, slot.node, gpu_milli) for slot in attempt.slots] or [("", attempt.node, 0)]
+    for slot, node, milli in held:
+        session.add(
+            LeaseSpan(
+                job=attempt.job,
+                attempt=attempt.n,
+                epoch=attempt.epoch,
+                slot=slot,
+                node=node,
+                flavor=flavors.get(node, ""),
+                gpu_milli=milli,
+                from_ms=now_ms,
+            )
+        )
+
+
+def close_spans(session: Session, job: str, now_ms: int) -> None:
+    """The slots are verified free."""
+    session.execute(update(LeaseSpan).where(LeaseSpan.job == job, LeaseSpan.to_ms.is_(None)).values(to_ms=now_ms))
+
+
+def add_used(session: Session, used_ms: dict[str, int]) -> None:
+    """Telemetry of one window: milliseconds of full activity, by slot, to whoever holds the slot now."""
+    for slot, milliseconds in used_ms.items():
+        session.execute(
+            update(LeaseSpan)
+            .where(LeaseSpan.slot == slot, LeaseSpan.to_ms.is_(None))
+            .values(used_ms=LeaseSpan.used_ms + milliseconds)
+        )
+
+
+def held_and_used(session: Session, job: str) -> tuple[int, int]:
+    """GPU-milliseconds that the job's ended spans held and used, over all its attempts."""
+    held = used = 0
+    for span in session.execute(select(LeaseSpan).where(LeaseSpan.job == job, LeaseSpan.to_ms.is_not(None))).scalars():
+        held += (span.to_ms - span.from_ms) * span.gpu_milli // 1000 if span.to_ms is not None else 0
+        used += span.used_ms * span.gpu_milli // 1000
+    return held, used

@@ -1,0 +1,191 @@
+"""The executor's writes: every function is one step of a turn, on the turn's session. What happened and why is written together."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from heliostat_scheduler.core.lifecycle import JobState
+from heliostat_scheduler.core.reasons import Reason, ReasonCode
+from sqlalchemy import delete, update
+from sqlalchemy.orm import Session
+
+from heliostat.control import receipts
+from heliostat.control.attempts import FREED, Attempt, Ending, Finish, NotStarted, Requeue
+from heliostat.store import events, jobs, moves
+from heliostat.store import tables as t
+
+SCHEDULER = "scheduler"
+
+
+def grant(
+    session: Session, attempt: Attempt, reason: Reason, flavors: dict[str, str], gpu_milli: int, log_path: str
+) -> None:
+    """A start was decided: lease, attempt and spans are written, the job is admitted."""
+    session.add(
+        t.Attempt(
+            job=attempt.job,
+            n=attempt.n,
+            epoch=attempt.epoch,
+            started_ms=attempt.since_ms,
+            ray_submission_id="" if attempt.is_command else attempt.submission_id,
+            secret=attempt.secret,
+            log_path=log_path,
+        )
+    )
+    session.execute(delete(t.Lease).where(t.Lease.job == attempt.job))
+    session.add(
+        t.Lease(
+            job=attempt.job,
+            attempt=attempt.n,
+            epoch=attempt.epoch,
+            order=attempt.order,
+            places=places_json(attempt),
+            secret=attempt.secret,
+            since_ms=attempt.since_ms,
+        )
+    )
+    receipts.open_spans(session, attempt, flavors, gpu_milli, attempt.since_ms)
+    moves.move(
+        session,
+        attempt.job,
+        JobState.ADMITTED,
+        reason=reason,
+        actor=SCHEDULER,
+        now_ms=attempt.since_ms,
+        attempt=attempt.n,
+        data={"epoch": attempt.epoch, "slots": [slot.slot for slot in attempt.slots], "node": attempt.node},
+        attempts=attempt.n,
+        ray_submission_id="" if attempt.is_command else attempt.submission_id,
+    )
+
+
+def refuse_grant(session: Session, job: str, n: int, epoch: int, text: str, now_ms: int) -> None:
+    """A start was decided on slots that went away meanwhile: the number of the attempt is used up, nothing else happened."""
+    session.add(
+        t.Attempt(job=job, n=n, epoch=epoch, started_ms=now_ms, ended_ms=now_ms, outcome="start_failed:unknown_slot")
+    )
+    moves.change(session, job, kind="start_refused", actor=SCHEDULER, now_ms=now_ms, data={"text": text}, attempts=n)
+
+
+def moved(session: Session, job: str, state: JobState, reason: Reason | None, n: int, now_ms: int) -> None:
+    moves.move(session, job, state, reason=reason, actor=SCHEDULER, now_ms=now_ms, attempt=n)
+
+
+def ordered(session: Session, attempt: Attempt, epoch: int, order: str, deadline_ms: int) -> None:
+    """The lease carries a new order; the board gets it after this."""
+    session.execute(
+        update(t.Lease).where(t.Lease.job == attempt.job).values(epoch=epoch, order=order, deadline_ms=deadline_ms)
+    )
+    session.execute(update(t.Attempt).where(t.Attempt.job == attempt.job, t.Attempt.n == attempt.n).values(epoch=epoch))
+
+
+def ending_known(session: Session, job: str, n: int, ending: Ending, now_ms: int) -> None:
+    """How the attempt ends is remembered before its slots are asked back: a control plane that dies now does not ask again."""
+    session.execute(
+        update(t.Attempt)
+        .where(t.Attempt.job == job, t.Attempt.n == n)
+        .values(ended_ms=now_ms, outcome=ending.outcome, exit_code=ending.exit_code)
+    )
+    if ending.error:
+        session.execute(update(t.Job).where(t.Job.id == job).values(error=ending.error))
+
+
+def slots_freed(session: Session, job: str, now_ms: int) -> None:
+    receipts.close_spans(session, job, now_ms)
+    session.execute(update(t.Lease).where(t.Lease.job == job).values(order=FREED))
+
+
+def concluded(
+    session: Session,
+    attempt: Attempt,
+    ending: Ending,
+    reason: Reason | None,
+    now_ms: int,
+    result: dict[str, Any] | None,  # Any: JSON
+) -> None:
+    """Nothing of the attempt is left: the job moves on, its lease is gone, its spans are charged."""
+    receipts.close_spans(session, attempt.job, now_ms)
+    session.execute(delete(t.Lease).where(t.Lease.job == attempt.job))
+    held, used = receipts.held_and_used(session, attempt.job)
+    fields: dict[str, Any] = {"gpu_ms_held": held, "gpu_ms_used": used}  # Any: column values
+    match ending:
+        case Requeue():
+            state = JobState.QUEUED
+        case NotStarted():
+            state = JobState.QUEUED
+        case Finish():
+            state = ending.state
+            fields |= {"exit_code": ending.exit_code, "error": ending.error}
+            if result is not None:
+                fields["result"] = result
+    data = {"outcome": ending.outcome, "exit_code": ending.exit_code, "error": ending.error}
+    moves.move(
+        session,
+        attempt.job,
+        state,
+        reason=reason,
+        actor=SCHEDULER,
+        now_ms=now_ms,
+        attempt=attempt.n,
+        data=data,
+        **fields,
+    )
+
+
+def happened(session: Session, kind: str, attempt: Attempt, now_ms: int, data: dict[str, Any]) -> None:  # Any: JSON
+    """An event of a job that changes no state: checkpoint written, order given."""
+    events.append(
+        session,
+        at_ms=now_ms,
+        kind=kind,
+        job=attempt.job,
+        project=attempt.project,
+        actor=SCHEDULER,
+        attempt=attempt.n,
+        data=data,
+    )
+
+
+def noted(session: Session, kind: str, now_ms: int, data: dict[str, Any]) -> None:  # Any: JSON
+    """An event of the whole platform: a node came, an intruder was killed."""
+    events.append(session, at_ms=now_ms, kind=kind, actor=SCHEDULER, data=data)
+
+
+def metrics(session: Session, attempt: Attempt, facts: dict[str, Any], now_ms: int) -> None:  # Any: JSON
+    """A runner's progress: its numbers become metrics, by step."""
+    step = facts.get("step")
+    for name, value in facts.items():
+        if name != "step" and isinstance(value, int | float) and not isinstance(value, bool):
+            session.add(
+                t.Metric(
+                    job=attempt.job,
+                    attempt=attempt.n,
+                    at_ms=now_ms,
+                    name=name,
+                    value=float(value),
+                    step=step if isinstance(step, int) else None,
+                )
+            )
+
+
+def requeue_reason(ending: Requeue | NotStarted, given: Reason | None) -> Reason:
+    """What a requeued job is told: for whom it was preempted, or why it waits before the next try."""
+    if given is not None and isinstance(ending, Requeue) and ending.why == "preempted":
+        return given
+    if isinstance(ending, Requeue) and ending.why in ("node_lost", "head_lost"):
+        return Reason(ReasonCode.NODE_LOST, facts=(("why", ending.why),))
+    code = ending.code if isinstance(ending, NotStarted) else ending.why
+    return Reason(ReasonCode.BACKOFF, facts=(("why", code),), until_ms=ending.retry_at_ms or None)
+
+
+def places_json(attempt: Attempt) -> list[dict[str, Any]]:  # Any: JSON
+    """The lease's places as the store keeps them: whole slot references, so that a lease outlives its slots."""
+    return [
+        {"node": place.node, "slots": [asdict(ref) for ref in attempt.slots if ref.slot in place.slots]}
+        for place in attempt.places
+    ]
+
+
+def project_of(session: Session, job: str) -> str:
+    return jobs.get(session, job).project
