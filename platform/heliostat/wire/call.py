@@ -166,7 +166,7 @@ class Caller:
 
     def _error(self, status: int, headers: Mapping[str, str], body: bytes) -> HeliostatError:
         kind = headers.get("content-type", "")
-        if "json" in kind:
+        if "json" in kind and body:
             problem = _decoded(body, self.url)
             if isinstance(problem, dict):
                 return from_problem(status, problem)
