@@ -10,8 +10,6 @@ Always true: outside a job nothing happens at all; inside, a module not in the t
 A patch that fails lets the import fail: a GPU job that ran unpatched would take GPUs past its lease.
 """
 
-from __future__ import annotations
-
 import sys
 
 TYPE_CHECKING = False
@@ -37,14 +35,14 @@ PATCHES: dict[str, tuple[str, str]] = {
 class PatchingLoader:
     """The real loader of one module, followed by our patch."""
 
-    def __init__(self, loader: Any, patch: tuple[str, str]) -> None:  # Any: whichever loader the finder chose
+    def __init__(self, loader: "Any", patch: tuple[str, str]) -> None:  # Any: whichever loader the finder chose
         self._loader = loader
         self._patch = patch
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+    def create_module(self, spec: "ModuleSpec") -> "ModuleType | None":
         return self._loader.create_module(spec)  # type: ignore[no-any-return]
 
-    def exec_module(self, module: ModuleType) -> None:
+    def exec_module(self, module: "ModuleType") -> None:
         self._loader.exec_module(module)
         module.__loader__ = self._loader  # what the interpreter would have set
         if module.__spec__ is not None:
@@ -59,8 +57,8 @@ class PatchFinder:
     """Finds nothing itself; lets the other finders find the modules of `PATCHES` and wraps their loader."""
 
     def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+        self, name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
+    ) -> "ModuleSpec | None":
         patch = PATCHES.get(name)
         if patch is None:
             return None
@@ -75,7 +73,7 @@ class PatchFinder:
         return None
 
 
-def apply(patch: tuple[str, str], module: ModuleType) -> None:
+def apply(patch: tuple[str, str], module: "ModuleType") -> None:
     """Import our side of a patch and give it the module."""
     ours = __import__(patch[0], fromlist=[patch[1]])
     getattr(ours, patch[1])(module)
