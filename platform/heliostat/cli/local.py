@@ -42,7 +42,7 @@ def up(
     host: str, port: int | None, show_token: bool, i_have_a_firewall: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Start Ray and the control plane here, or join a cluster. Harmless to repeat: only what is missing is started."""
-    with _local_errors(), _steps(as_json) as progress:
+    with local_errors(), _steps(as_json) as progress:
         from heliostat import local
 
         options = local.UpOptions(
@@ -72,7 +72,7 @@ def up(
 @pass_app
 def down(app: App, as_json: bool) -> None:
     """End what helio up started. Jobs, history and models are kept; helio up brings them back."""
-    with _local_errors(), _steps(as_json) as progress:
+    with local_errors(), _steps(as_json) as progress:
         from heliostat import local
 
         local.down(app.settings(), progress)
@@ -85,7 +85,7 @@ def down(app: App, as_json: bool) -> None:
 @pass_app
 def doctor(app: App, as_json: bool) -> int:
     """Check Ray, tokens, ports, disk, memory and telemetry; say how to fix what is wrong. Exit 8 when something fails."""
-    with _local_errors():
+    with local_errors():
         from heliostat import local
 
         findings = local.doctor(app.settings())
@@ -102,7 +102,7 @@ def doctor(app: App, as_json: bool) -> int:
 
 
 @contextmanager
-def _local_errors() -> Iterator[None]:
+def local_errors() -> Iterator[None]:
     """An error of the local processes, as one that the command line knows how to print."""
     try:
         from heliostat.local.errors import LocalError

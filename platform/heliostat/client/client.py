@@ -181,13 +181,14 @@ class Client:
     def events(
         self, job: Job | str | None = None, *, follow: bool = False, after: int | None = None
     ) -> Iterator[EventJson]:
-        """Events, oldest first: of one job what happened so far, else (or with `follow`) as they come.
+        """Events, oldest first: the latest ones (all, of one job), or with `follow` as they come.
 
         after: the `seq` to continue behind; a broken connection continues by itself.
         """
         job_id = job.id if isinstance(job, Job) else job
-        if job_id is not None and not follow:
-            yield from self.caller.json("GET", f"/jobs/{segment(job_id)}/events")["items"]
+        if not follow:
+            path = "/events" if job_id is None else f"/jobs/{segment(job_id)}/events"
+            yield from self.caller.json("GET", path, query={"after": after})["items"]
             return
         yield from follow_events(self.caller, job_id, after)
 
