@@ -37,7 +37,7 @@ class LoopOptions:
     run_dir: where steps.jsonl is appended.
     """
 
-    epochs: int = 40
+    epochs: int = 60
     batch_size: int = 48
     width: int = 32
     learning_rate: float = 1e-3
@@ -104,6 +104,8 @@ def train_digits(config: dict[str, Any]) -> None:
     order = BatchOrder(len(data.train_x), options.batch_size, options.seed)
     trainee, log = Trainee(options, device), StepLog(options.run_dir, rank, world_size)
     trainee.restore()
+    if trainee.step:
+        say(rank, f"resumed at step {trainee.step}")
     total = options.epochs * order.steps_per_epoch
     images, labels = torch.from_numpy(data.train_x).to(device), torch.from_numpy(data.train_y).to(device)
     clock, clock_step, loss = time.perf_counter(), trainee.step, torch.zeros(())
@@ -119,8 +121,14 @@ def train_digits(config: dict[str, Any]) -> None:
             seconds = time.perf_counter() - clock
             pace = (trainee.step - clock_step) * options.batch_size / seconds
             trainee.report({"epoch": trainee.step / order.steps_per_epoch, "loss": loss.item(), "samples_per_s": pace})
+            say(rank, f"step {trainee.step}/{total}  loss {loss.item():.4f}  {pace:.0f} images/s  {world_size} workers")
             clock, clock_step = time.perf_counter(), trainee.step
     trainee.report({"epoch": options.epochs, "loss": loss.item(), "accuracy": held_out_accuracy(trainee, data, device)})
+
+
+def say(rank: int, line: str) -> None:
+    if rank == 0:
+        print(line, flush=True)
 
 
 def train_step(

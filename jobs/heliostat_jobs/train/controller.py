@@ -49,7 +49,8 @@ from heliostat_jobs.train.slot_workers import SlotWorkerGroup, StartGuard
 
 logger = logging.getLogger(__name__)
 
-CALM_POLL_S = 0.5
+CALM_POLL_S = 0.2
+"""Bounds how much a crash of the driver costs beyond one checkpoint interval: a checkpoint counts once the controller saw it."""
 MARKED_POLL_S = 0.05
 """Polling this fast after a mark is what keeps the steps between checkpoint and end from being done twice."""
 WAIT_LOOK_S = 1.0
