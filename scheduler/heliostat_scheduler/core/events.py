@@ -196,6 +196,7 @@ class Estimated:
     job_id: str
     remaining_ms: int | None = None
     goodput_milli: tuple[tuple[int, int], ...] = ()
+    rank_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
