@@ -68,6 +68,8 @@ def apply(app: App, file: Path, diff: bool, as_json: bool) -> None:
         return
     changes = outcome.get("changes") or []
     show(_changes(changes) if changes else "Nothing changes.")
+    for warning in outcome.get("warnings") or []:
+        hint(f"warning: {warning}")
     if changes and diff:
         hint(f"Nothing was changed yet. Put it in force with: helio queue apply {file}")
 

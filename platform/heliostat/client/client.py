@@ -205,23 +205,24 @@ class Client:
 
     # ---- inside
 
-    def upload(self, folder: Path) -> str:
-        """Send a folder along; returns its package's URI. A folder that the server already has is not sent again."""
+    def upload(self, folder: Path, project: str = "") -> str:
+        """Send a folder along; returns its package's URI. A folder that the project already has is not sent again."""
         from heliostat.client.packing import pack
 
         package = pack(folder)
         path = f"/packages/{segment(package.name)}"
-        if self._has(path):
+        query = {"project": project}
+        if self._has(path, query):
             return package.uri
         with tempfile.TemporaryFile() as file:
             package.write(file)
             file.seek(0)
-            self.caller.send("PUT", path, file.read(), headers={"Content-Type": "application/zip"})
+            self.caller.send("PUT", path, file.read(), query=query, headers={"Content-Type": "application/zip"})
         return package.uri
 
-    def _has(self, path: str) -> bool:
+    def _has(self, path: str, query: Mapping[str, object]) -> bool:
         try:
-            self.caller.send("HEAD", path)
+            self.caller.send("HEAD", path, query=query)
         except NotFound:
             return False
         return True
@@ -242,8 +243,9 @@ class Client:
             "id",
         )
         body |= {key: asked[key] for key in plain if asked.get(key) is not None}
+        project = asked.get("project") or self.settings.project
         other = {
-            "project": asked.get("project") or self.settings.project,
+            "project": project,
             "env": dict(asked.get("env") or {}),
             "runtime_env": dict(asked.get("runtime_env") or {}),
             "metadata": dict(asked.get("metadata") or {}),
@@ -254,5 +256,5 @@ class Client:
         }
         body |= {key: value for key, value in other.items() if value}
         if command.folder is not None:
-            body["working_dir_package"] = self.upload(command.folder)
+            body["working_dir_package"] = self.upload(command.folder, project)
         return body

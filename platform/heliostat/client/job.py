@@ -180,10 +180,7 @@ class Job:
         """Change a waiting job; its priority may change at any time."""
         asked: dict[str, object] = {"priority": priority, "queue": queue, "flavor": flavor, "cpus": cpus}
         asked["memory_bytes"] = memory_bytes(memory)
-        fields = gpu_fields(gpus)
-        if "gpus" in fields:
-            fields = {"min_gpus": fields["gpus"], "max_gpus": fields["gpus"]}
-        changes = {key: value for key, value in {**asked, **fields}.items() if value is not None}
+        changes = {key: value for key, value in {**asked, **gpu_fields(gpus)}.items() if value is not None}
         return self._take(self._client.caller.json("PATCH", self._path(), changes))
 
     def delete(self) -> None:

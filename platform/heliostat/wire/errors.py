@@ -159,7 +159,7 @@ def from_problem(status: int, problem: Mapping[str, Any]) -> HeliostatError:  # 
     code = str(problem.get("code", ""))
     detail = str(problem.get("detail") or problem.get("title") or f"The server answered {status}.")
     return _class_for(status, code)(
-        detail + _pointers(problem.get("errors")),
+        detail + _pointers(problem.get("errors"), detail),
         code=code,
         remedy=str(problem.get("remedy") or ""),
         status=status,
@@ -184,16 +184,15 @@ def _class_for(status: int, code: str) -> type[HeliostatError]:
     return by_status.get(status, BadRequest)
 
 
-def _pointers(errors: object) -> str:
-    """` (queue: no such queue; gpus: ...)` for the fields that a problem document names."""
+def _pointers(errors: object, told: str) -> str:
+    """` (line 3: unknown key quotaa; ...)` for the fields that a problem document names beyond what its detail already tells."""
     if not isinstance(errors, list):
         return ""
     entries = [cast("dict[str, Any]", entry) for entry in errors if isinstance(entry, dict)]  # Any: the server's JSON
-    told = [
-        f"{entry.get('pointer') or entry.get('field') or '?'}: {entry.get('detail') or entry.get('message')}"
-        for entry in entries
+    more = [
+        f"{entry.get('pointer', '?')}: {entry['detail']}" for entry in entries if entry.get("detail", told) not in told
     ]
-    return f" ({'; '.join(told)})" if told else ""
+    return f" ({'; '.join(more)})" if more else ""
 
 
 def _rebuild(

@@ -208,6 +208,8 @@ class FakeServer:
             return problem(409, "wrong_state", f"{job_id} is {job['state']}.", "Only a waiting job can be edited.")
         if "priority" in body:
             job["priority_class"] = body["priority"]
+        if "gpus" in body:
+            body |= {"min_gpus": body["gpus"], "max_gpus": body["gpus"]}
         job["gpus"] = {**job["gpus"], **{key: body[f"{key}_gpus"] for key in ("min", "max") if f"{key}_gpus" in body}}
         job["queue"] = body.get("queue", job["queue"])
         return answer(job)

@@ -1,0 +1,55 @@
+"""docs/cli.md and docs/sdk.md know every command, option, exit code, function and error class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import heliostat
+import pytest
+from heliostat.cli.main import COMMANDS, cli
+from heliostat.client.job import Job
+from heliostat.wire.errors import ExitCode
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+CLI = (DOCS / "cli.md").read_text()
+SDK = (DOCS / "sdk.md").read_text()
+
+
+def commands() -> list[tuple[str, click.Command]]:
+    found: list[tuple[str, click.Command]] = []
+    context = click.Context(cli)
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            found += [(f"{name} {child}", command.commands[child]) for child in command.commands]
+        else:
+            found.append((name, command))
+    return found
+
+
+@pytest.mark.parametrize(("name", "command"), commands(), ids=[name for name, _ in commands()])
+def test_every_command_and_its_options_are_documented(name: str, command: click.Command) -> None:
+    assert f"`helio {name}" in CLI
+    options = [option for option in command.params if isinstance(option, click.Option) and option.name != "as_json"]
+    missing = [option.opts[-1] for option in options if option.opts[-1] not in CLI]
+    assert missing == []
+    assert "--json" in [opt for param in command.params for opt in param.opts], "every command has a form for programs"
+    assert command.help
+
+
+def test_every_exit_code_is_documented() -> None:
+    assert [f"| {code.value} |" for code in ExitCode if f"\n| {code.value} |" not in CLI] == []
+
+
+def test_every_function_and_error_is_documented() -> None:
+    missing = [name for name in heliostat.__all__ if name not in SDK and not name.startswith("__")]
+    assert missing in ([], ["get_job_submission_client_cluster_info"])
+
+
+def test_every_method_of_a_job_is_documented() -> None:
+    names = [
+        name for name in vars(Job) if not name.startswith("_") and name not in ("is_over", "failure", "wait_async")
+    ]
+    assert [name for name in names if f".{name}" not in SDK] == []
