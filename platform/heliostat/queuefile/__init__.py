@@ -3,10 +3,9 @@
 from heliostat.queuefile.check import DEFAULT_TEXT, parse, shown
 from heliostat.queuefile.diff import Change, diff
 from heliostat.queuefile.reading import BadQueueFile, Problem
-from heliostat.queuefile.tree import ALL_PROJECTS, Denied, Queue, QueueFile, Rule, class_of
+from heliostat.queuefile.tree import Denied, Queue, QueueFile, Rule, class_of
 
 __all__ = [
-    "ALL_PROJECTS",
     "DEFAULT_TEXT",
     "BadQueueFile",
     "Change",

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from heliostat_scheduler.core.model import CPU, MEMORY, PRIORITY_CLASSES, UNLIMITED, Amounts, QueueSpec
 
 EVERYTHING = "*"
-ALL_PROJECTS = "*"
 DEFAULT_QUEUE = "default"
 
 
@@ -92,9 +91,9 @@ class QueueFile:
         return next((queue.rules for queue in self.line_to_top(name) if queue.rules is not None), None)
 
     def denied(self, name: str, *, project: str, user: str, role: str, priority: int) -> Denied | None:
-        """None when this principal may submit to the queue at this priority. Administrators of all projects always may."""
+        """None when this principal may submit to the queue at this priority."""
         rules = self.rules(name)
-        if rules is None or (role == "admin" and project == ALL_PROJECTS):
+        if rules is None:
             return None
         mine = [rule for rule in rules if rule.covers(project, user, role)]
         if not mine:

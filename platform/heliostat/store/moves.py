@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from heliostat_scheduler.core import reasons as core_reasons
 from heliostat_scheduler.core.lifecycle import DEADLINES_MS, TERMINAL, WAITING, JobState, check_move
 from heliostat_scheduler.core.reasons import Reason
 from sqlalchemy import update
@@ -12,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from heliostat.store import events, jobs
 from heliostat.store.errors import StaleJob
-from heliostat.store.reasons import reason_json
+from heliostat.store.reasons import reason_json, sentence_of
 from heliostat.store.tables import Job
 
 
@@ -85,7 +84,7 @@ def change(
 def note_reason(session: Session, job_id: str, reason: Reason | None) -> None:
     """Record why a job waits now. No event and no version: it changes every cycle and nobody decides on it."""
     body = None if reason is None else reason_json(reason)
-    text = "" if reason is None else core_reasons.sentence(reason)
+    text = "" if reason is None else sentence_of(reason)
     session.execute(update(Job).where(Job.id == job_id).values(reason=body, message=text))
 
 
@@ -124,5 +123,5 @@ def _times(row: Job, old: JobState, new: JobState, now_ms: int) -> dict[str, Any
 
 def _told(reason: Reason | None, new: JobState) -> dict[str, Any]:  # Any: column values
     if reason is not None:
-        return {"reason": reason_json(reason), "message": core_reasons.sentence(reason)}
+        return {"reason": reason_json(reason), "message": sentence_of(reason)}
     return {"reason": None, "message": ""} if new not in WAITING else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from heliostat_scheduler.core import reasons
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
 
 
@@ -15,6 +16,11 @@ def reason_json(reason: Reason) -> dict[str, Any]:  # Any: JSON
         "blockers": list(reason.blockers),
         "until_ms": reason.until_ms,
     }
+
+
+def sentence_of(reason: Reason) -> str:
+    """What a person reads; made by the core from the same numbers, everywhere the same."""
+    return reasons.sentence(reason)
 
 
 def reason_from(body: dict[str, Any]) -> Reason:  # Any: JSON

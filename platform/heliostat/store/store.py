@@ -65,6 +65,10 @@ class Store:
             raise RuntimeError("store.write called from inside a write: pass the session on instead")
         return self._writer.submit(work).result()
 
+    def submit(self, work: Callable[[Session], object]) -> None:
+        """As `write`, without waiting: for what may be lost when the process ends."""
+        self._writer.submit(work)
+
     async def awrite(self, work: Callable[[Session], T]) -> T:
         """As `write`, without blocking the event loop."""
         return await asyncio.wrap_future(self._writer.submit(work))

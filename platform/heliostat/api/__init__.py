@@ -1,0 +1,1 @@
+"""/api/v1: the platform's own HTTP interface."""

@@ -1,0 +1,89 @@
+"""The front doors as one FastAPI application: /api/v1, Ray's Jobs API, health checks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI
+
+from heliostat.api import (
+    cluster_routes,
+    events_routes,
+    jobs_routes,
+    packages_routes,
+    problems,
+    queues_routes,
+    tokens_routes,
+)
+from heliostat.api.counting import COUNTERS
+from heliostat.api.doors import Doors
+from heliostat.api.guard import Guard, GuardRules
+from heliostat.api.idempotency import InFlight
+from heliostat.api.options import DoorOptions
+from heliostat.api.streams import Closing
+from heliostat.control.port import ControlPort
+from heliostat.rayjobs import routes as ray_routes
+from heliostat.settings import Settings
+from heliostat.store import Store
+
+DESCRIPTION = """Queues, jobs and GPUs of a Heliostat installation.
+
+Errors are problem documents (RFC 9457) with a stable `code` and a `remedy`. POST and PATCH take an `Idempotency-Key`."""
+
+
+def create_app(
+    store: Store,
+    control: ControlPort,
+    settings: Settings,
+    *,
+    options: DoorOptions | None = None,
+    clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+) -> FastAPI:
+    """The application. `app.state.closing.close()` ends its open streams (call it when the server is asked to stop)."""
+    chosen = options or DoorOptions()
+    closing = Closing()
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        closing.close()
+
+    app = FastAPI(
+        title="Heliostat",
+        version=cluster_routes.SERVER_VERSION,
+        description=DESCRIPTION,
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.state.doors = Doors(store, control, settings, chosen, clock_ms)
+    app.state.in_flight = InFlight()
+    app.state.closing = closing
+    problems.install(app)
+    for router in (
+        jobs_routes.router,
+        queues_routes.router,
+        tokens_routes.router,
+        packages_routes.router,
+        events_routes.router,
+        cluster_routes.router,
+        cluster_routes.health,
+        ray_routes.router,
+    ):
+        app.include_router(router)
+    app.add_middleware(Guard, rules=_rules(settings, chosen), observe=COUNTERS.observe)
+    return app
+
+
+def _rules(settings: Settings, options: DoorOptions) -> GuardRules:
+    named = urlsplit(settings.url).hostname or ""
+    hosts = {settings.host, named, *options.hosts} - {"", "0.0.0.0", "::"}
+    bracketed = {f"[{host}]" if ":" in host else host.lower() for host in hosts}
+    return GuardRules(
+        hosts=GuardRules().hosts | bracketed, origins=frozenset(options.origins), body_bytes=options.body_bytes
+    )

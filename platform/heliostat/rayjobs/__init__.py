@@ -1,0 +1,1 @@
+"""Ray's Jobs REST API on our own port: unmodified Ray clients queue their jobs here."""

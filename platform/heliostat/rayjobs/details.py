@@ -1,0 +1,64 @@
+"""A job as Ray's clients see it: their status words, and our reason in `message`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from heliostat_scheduler.core.lifecycle import TERMINAL, WAITING, JobState, ray_status
+
+from heliostat.control.port import ControlPort
+from heliostat.store.reasons import reason_from, sentence_of
+from heliostat.store.tables import Job
+
+NOT_RUNNING = WAITING | {JobState.ADMITTED, JobState.STARTING, JobState.PREEMPTING}
+
+
+def details(row: Job, control: ControlPort) -> dict[str, Any]:  # Any: JSON
+    """The keys of Ray's JobDetails."""
+    return {
+        "type": "SUBMISSION",
+        "job_id": None,
+        "submission_id": row.id,
+        "driver_info": None,
+        "status": status_of(row),
+        "entrypoint": row.entrypoint or " ".join(row.argv),
+        "message": message_of(row, control),
+        "error_type": None,
+        "start_time": row.submitted_ms,
+        "end_time": row.finished_ms,
+        "metadata": row.job_metadata,
+        "runtime_env": row.runtime_env,
+        "driver_agent_http_address": None,
+        "driver_node_id": None,
+        "driver_exit_code": row.exit_code,
+    }
+
+
+def status_of(row: Job) -> str:
+    """PENDING before the first run, RUNNING from then on (also while requeued), terminal only for the last attempt."""
+    return ray_status(JobState(row.state), 1 if row.first_started_ms is not None else 0)
+
+
+def message_of(row: Job, control: ControlPort) -> str:
+    """One sentence: where the job is and why."""
+    state = JobState(row.state)
+    if state in TERMINAL:
+        return row.error or row.message or f"The job {_past(state)}."
+    where = f"{state} in queue {row.queue}"
+    position = control.position(row.id) if state in WAITING else None
+    if position is not None:
+        where += f", position {position}"
+    reason = control.reason(row.id) if state in WAITING else None
+    if reason is None and row.reason is not None:
+        reason = reason_from(row.reason)
+    told = sentence_of(reason) if reason is not None else ""
+    return f"{where}: {told}" if told else where
+
+
+def _past(state: JobState) -> str:
+    return {
+        JobState.SUCCEEDED: "succeeded",
+        JobState.FAILED: "failed",
+        JobState.CANCELLED: "was cancelled",
+        JobState.TIMED_OUT: "ran into its time limit",
+    }[state]

@@ -1,0 +1,91 @@
+"""The log-tail WebSocket of `ray job submit` and `ray job logs -f`: text frames, closed with 1000 when the job is over.
+
+While the job waits, the terminal gets a line whenever its position or reason changes. HTTP middleware does not see
+WebSockets, so this handler authenticates by itself and answers 401 instead of the upgrade.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from fastapi import WebSocket
+from fastapi.responses import PlainTextResponse
+from heliostat_scheduler.core.lifecycle import TERMINAL
+from starlette.concurrency import run_in_threadpool
+from starlette.websockets import WebSocketDisconnect
+
+from heliostat.access import Principal, Unauthenticated
+from heliostat.api.doors import Doors, doors_of
+from heliostat.api.problems import Problem, problem_of
+from heliostat.api.streams import Closing, Commits
+from heliostat.rayjobs.details import NOT_RUNNING, message_of
+from heliostat.store.tables import Job
+
+STATUS_S = 1.0
+"""Shortest time between two lines about waiting."""
+
+
+async def tail(websocket: WebSocket, job_id: str) -> None:
+    doors = doors_of(websocket)
+    try:
+        caller = doors.authenticate(websocket)
+        await run_in_threadpool(doors.job, job_id, caller)
+    except (Unauthenticated, Problem) as error:
+        problem = problem_of(error)
+        await websocket.send_denial_response(PlainTextResponse(problem.text(), problem.status, headers=problem.headers))
+        return
+    await websocket.accept()
+    closing: Closing = websocket.app.state.closing
+    gone = asyncio.ensure_future(_disconnected(websocket))
+    try:
+        with closing.commits(doors.store) as commits:
+            async for text in _pieces(doors, commits, caller, job_id, gone):
+                await websocket.send_text(text)
+        if not gone.done():
+            await websocket.close(1012 if closing.closed else 1000)
+    except (WebSocketDisconnect, RuntimeError):
+        return  # the reader went away in the middle of a frame
+    finally:
+        gone.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await gone
+
+
+async def _disconnected(websocket: WebSocket) -> None:
+    """Returns when the client closes. Whatever it sends is ignored."""
+    while (await websocket.receive())["type"] != "websocket.disconnect":
+        continue
+
+
+async def _pieces(
+    doors: Doors, commits: Commits, caller: Principal, job_id: str, gone: asyncio.Future[None]
+) -> AsyncIterator[str]:
+    offset, told, told_at = 0, "", -STATUS_S
+    clock = asyncio.get_running_loop().time
+    while not commits.closing and not gone.done():
+        try:
+            row = await run_in_threadpool(doors.job, job_id, caller)
+        except Problem:
+            return  # deleted meanwhile
+        over = row.state in TERMINAL
+        text, offset = await run_in_threadpool(doors.control.logs, job_id, offset)
+        if text:
+            yield text
+            continue
+        if over:
+            return
+        line = await run_in_threadpool(_status_line, row, doors)
+        if line != told and clock() - told_at >= STATUS_S:
+            told, told_at = line, clock()
+            if line:
+                yield line
+        await commits.wait(doors.options.poll_s)
+
+
+def _status_line(row: Job, doors: Doors) -> str:
+    """What a waiting job's terminal shows; empty while it runs."""
+    if row.state not in NOT_RUNNING:
+        return ""
+    return f"[heliostat] {message_of(row, doors.control)}\n"

@@ -1,0 +1,65 @@
+"""What the cluster could give if it were empty, from `ControlPort.cluster()`: the yardstick of NeverFits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRoom:
+    """One node: slots it has, the share that goes with each, and what floats beside them."""
+
+    flavor: str
+    slots: int
+    slot_cpu_milli: int
+    slot_memory_bytes: int
+    cpu_milli: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """All nodes that the control plane knows, whatever their state now: a node that is down comes back. Empty: nothing is known."""
+
+    nodes: tuple[NodeRoom, ...] = ()
+
+    @property
+    def flavors(self) -> tuple[str, ...]:
+        return tuple(sorted({node.flavor for node in self.nodes if node.slots}))
+
+    def gpus(self, flavor: str = "") -> int:
+        """Slots in the cluster (of one flavor)."""
+        return sum(node.slots for node in self.nodes if flavor in ("", node.flavor))
+
+    def gpus_on_one_node(self, flavor: str = "") -> int:
+        return max((node.slots for node in self.nodes if flavor in ("", node.flavor)), default=0)
+
+    def slot_cpu_milli(self, flavor: str = "") -> int:
+        return max((n.slot_cpu_milli for n in self.nodes if n.slots and flavor in ("", n.flavor)), default=0)
+
+    def slot_memory_bytes(self, flavor: str = "") -> int:
+        """The largest memory share of a slot; 0 when no node says."""
+        return max((n.slot_memory_bytes for n in self.nodes if n.slots and flavor in ("", n.flavor)), default=0)
+
+    def cpu_milli_on_one_node(self) -> int:
+        return max((node.cpu_milli for node in self.nodes), default=0)
+
+    def memory_on_one_node(self) -> int:
+        return max((node.memory_bytes for node in self.nodes), default=0)
+
+
+def capacity_of(cluster: Mapping[str, Any]) -> Capacity:  # Any: JSON
+    return Capacity(tuple(_node(node) for node in cluster.get("nodes") or ()))
+
+
+def _node(node: Mapping[str, Any]) -> NodeRoom:  # Any: JSON
+    return NodeRoom(
+        flavor=str(node.get("flavor", "")),
+        slots=len(node.get("slots") or ()),
+        slot_cpu_milli=int(node.get("slot_cpu_milli") or 1000),
+        slot_memory_bytes=int(node.get("slot_memory_bytes") or 0),
+        cpu_milli=int(node.get("cpu_milli") or 0),
+        memory_bytes=int(node.get("memory_bytes") or 0),
+    )
