@@ -10,15 +10,13 @@ from heliostat_scheduler.live.protocol import Fact
 
 @dataclass(frozen=True, slots=True)
 class BridgeSaid:
-    """generation: which start of the bridge said it; words of an earlier one are dropped."""
-
     fact: Fact
-    generation: int
 
 
 @dataclass(frozen=True, slots=True)
 class BridgeLost:
-    generation: int
+    """The bridge's process has ended; nothing of it comes after this."""
+
     why: str
 
 

@@ -32,7 +32,7 @@ from heliostat_scheduler.live.protocol import (
 )
 from sqlalchemy.orm import Session
 
-from heliostat.control import endings, rows
+from heliostat.control import endings, rows, terms
 from heliostat.control.attempts import Attempt, Phase
 from heliostat.control.endings import Exit
 from heliostat.control.executor import Executor
@@ -44,7 +44,7 @@ Log = Callable[[str, str, dict[str, Any]], None]  # level, event name, fields; A
 
 @dataclass(slots=True)
 class BridgeReader:
-    """connected: Hello was answered. ready: the last Ready, None while there is no bridge."""
+    """connected: Hello was answered. ready: the last Ready, None while there is no bridge. blocked: slot -> why."""
 
     executor: Executor
     log: Log
@@ -56,6 +56,7 @@ class BridgeReader:
     ready: Ready | None = None
     hello_id: int = 0
     said: dict[str, dict[str, Any]] = field(default_factory=dict)  # Any: JSON; last words of live jobs' runners
+    blocked: dict[str, str] = field(default_factory=dict)
 
     def lost(self) -> None:
         """The bridge is gone; nothing is known about what it was told last."""
@@ -63,6 +64,8 @@ class BridgeReader:
         self.executor.awaiting.clear()
 
     def read(self, fact: Fact, out: Outbox, now_ms: int) -> None:
+        if self.ready is None and not isinstance(fact, Ready | Note):
+            return  # last words of a bridge that was given up
         match fact:
             case Ready():
                 self._ready(fact, out, now_ms)
@@ -117,7 +120,8 @@ class BridgeReader:
         if self.executor.head_node and ready.head_node != self.executor.head_node:
             self.on_new_head(f"a new Ray head {ready.head_node[:12]} answers", out, now_ms)
         self.ready, self.connected = ready, False
-        self.executor.head_node = ready.head_node
+        self.executor.head_node = head = ready.head_node
+        out.step("head", lambda s: terms.keep_head(s, head))
         self._noted("bridge_connected", {"ray_version": ready.ray_version, "head_node": ready.head_node}, out, now_ms)
         for stranger in ready.strangers:
             self._noted("stranger_found", {"text": stranger}, out, now_ms)
@@ -190,6 +194,10 @@ class BridgeReader:
             out.event(Checkpointed(attempt.job, at_ms))
 
     def _slot_trouble(self, trouble: SlotTrouble, out: Outbox, now_ms: int) -> None:
+        if trouble.ok:
+            self.blocked.pop(trouble.slot, None)
+        else:
+            self.blocked[trouble.slot] = trouble.why
         out.event(SlotUnblocked(trouble.slot) if trouble.ok else SlotBlocked(trouble.slot, trouble.why))
         kind = "slot_usable" if trouble.ok else "slot_blocked"
         self._noted(kind, {"slot": trouble.slot, "why": trouble.why}, out, now_ms)

@@ -1,0 +1,196 @@
+"""ControlPort over the running loop: what the front doors really get."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from heliostat_scheduler.core.model import JobSpec
+from heliostat_scheduler.core.reasons import Reason
+from heliostat_scheduler.live.protocol import NodeJoined
+from sqlalchemy import select
+
+from heliostat import local
+from heliostat.control import explaining, log_files
+from heliostat.control.loop import Loop
+from heliostat.control.messages import Asked, JobTold, QueuesTold
+from heliostat.control.port import ControlError
+from heliostat.local.records import RayRecord
+from heliostat.settings import Settings
+from heliostat.store import Store, jobs
+from heliostat.store.tables import Attempt, Lease, Node
+
+ANSWER_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the port tells besides the loop's memory."""
+
+    settings: Settings
+    version: str
+    cluster: Callable[[], RayRecord | None]
+    bridge_pid: Callable[[], int]
+    started_ms: int
+
+
+class LivePort:
+    def __init__(self, loop: Loop, store: Store, around: Surroundings) -> None:
+        self._loop = loop
+        self._store = store
+        self._around = around
+
+    # ---- tell ----------------------------------------------------------------------------------------------------------
+
+    def submitted(self, job_id: str) -> None:
+        self._loop.inbox.post(JobTold(job_id, new=True))
+
+    def changed(self, job_id: str) -> None:
+        self._loop.inbox.post(JobTold(job_id, new=False))
+
+    def queues_changed(self) -> None:
+        self._loop.inbox.post(QueuesTold())
+
+    # ---- ask -----------------------------------------------------------------------------------------------------------
+
+    def cancel(self, job_id: str, actor: str) -> None:
+        self._ask("cancel", job_id, actor)
+
+    def hold(self, job_id: str, actor: str) -> None:
+        self._ask("hold", job_id, actor)
+
+    def release(self, job_id: str, actor: str) -> None:
+        self._ask("release", job_id, actor)
+
+    def _ask(self, what: str, job_id: str, actor: str) -> None:
+        answer: Future[None] = Future()
+        self._loop.inbox.post(Asked(what, job_id, actor, answer))
+        try:
+            answer.result(ANSWER_S)
+        except TimeoutError as error:
+            raise ControlError("busy", "The control plane is busy.", "Try again; helio doctor says why.") from error
+
+    # ---- read ----------------------------------------------------------------------------------------------------------
+
+    def reason(self, job_id: str) -> Reason | None:
+        with self._loop.engine_lock:
+            return self._loop.engine.reason(job_id)
+
+    def position(self, job_id: str) -> int | None:
+        with self._loop.engine_lock:
+            return self._loop.engine.position(job_id)
+
+    def explain(self, job_id: str) -> dict[str, Any]:  # Any: JSON
+        with self._store.read() as session:
+            job = jobs.find(session, job_id)
+        if job is None:
+            raise ControlError("unknown_job", f"There is no job {job_id}.")
+        now_ms = self._loop.parts.clock.now_ms()
+        with self._loop.engine_lock:
+            known = job_id in self._loop.desk.waiting
+            explanation = self._loop.engine.explain(job_id, now_ms) if known else None
+            position = self._loop.engine.position(job_id) if known else None
+        return explaining.of_job(job, explanation, position, now_ms)
+
+    def whatif_submit(self, spec: JobSpec) -> dict[str, Any]:  # Any: JSON
+        now_ms = self._loop.parts.clock.now_ms()
+        with self._loop.engine_lock:
+            body = self._loop.engine.snapshot()
+        return explaining.of_submission(body, spec, now_ms)
+
+    def queue_usage(self) -> list[dict[str, Any]]:  # Any: JSON
+        with self._loop.engine_lock:
+            return explaining.of_queues(self._loop.engine.queue_usage())
+
+    def cluster(self) -> dict[str, Any]:  # Any: JSON
+        with self._store.read() as session:
+            held = {
+                ref["slot"]: lease.job
+                for lease in session.execute(select(Lease)).scalars()
+                for place in lease.places
+                for ref in place["slots"]
+            }
+            gone = session.execute(select(Node).where(Node.state != "up").order_by(Node.seen_ms.desc()).limit(20))
+            lost = [_lost_node(node) for node in gone.scalars()]
+        with self._loop.engine_lock:
+            nodes = list(self._loop.executor.nodes.values())
+            connected = self._loop.bridge.connected
+            activity = dict(self._loop.activity)
+            blocked = dict(self._loop.bridge.blocked)
+        shown = [_node(node, held, activity, blocked) for node in sorted(nodes, key=lambda n: (not n.is_head, n.node))]
+        record = self._around.cluster()
+        return {
+            "nodes": shown + lost,
+            "ray": {
+                "version": record.ray_version if record is not None else "",
+                "address": record.gcs_address if record is not None else "",
+                "up": connected or (record is not None and record.alive()),
+            },
+            "bridge": {"up": connected, "pid": self._around.bridge_pid()},
+            "control": {
+                "pid": os.getpid(),
+                "started_at": _time(self._around.started_ms),
+                "version": self._around.version,
+                "trouble": self._loop.trouble,
+            },
+        }
+
+    def logs(self, job_id: str, offset: int = 0) -> tuple[str, int]:
+        with self._store.read() as session:
+            query = select(Attempt).where(Attempt.job == job_id).order_by(Attempt.n)
+            attempts = session.execute(query).scalars().all()
+        return log_files.page(attempts, offset)
+
+    def doctor(self) -> list[dict[str, Any]]:  # Any: JSON
+        return [asdict(finding) for finding in local.doctor(self._around.settings)]
+
+
+def _node(
+    node: NodeJoined, held: dict[str, str], activity: dict[str, int], blocked: dict[str, str]
+) -> dict[str, Any]:  # Any: JSON
+    first = node.slots[0] if node.slots else None
+    return {
+        "id": node.node,
+        "ip": node.ip,
+        "flavor": node.flavor,
+        "state": "up",
+        "is_head": node.is_head,
+        "slots": [
+            {
+                "id": ref.slot,
+                "device": ref.device,
+                "state": "blocked" if ref.slot in blocked else "leased" if ref.slot in held else "free",
+                "job": held.get(ref.slot),
+                "utilization": activity[ref.slot] / 1000 if ref.slot in activity else None,
+                "why": blocked.get(ref.slot, ""),
+            }
+            for ref in node.slots
+        ],
+        "cpu_milli": node.cpu_milli,
+        "memory_bytes": node.memory_bytes,
+        "slot_cpu_milli": first.cpu_milli if first is not None else 0,
+        "slot_memory_bytes": first.memory_bytes if first is not None else 0,
+        "labels": node.labels,
+    }
+
+
+def _lost_node(node: Node) -> dict[str, Any]:  # Any: JSON
+    return {
+        "id": node.id,
+        "ip": node.ip,
+        "flavor": node.flavor,
+        "state": node.state,
+        "is_head": node.is_head,
+        "slots": [],
+        "cpu_milli": 0,
+        "memory_bytes": 0,
+        "labels": node.labels,
+    }
+
+
+def _time(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

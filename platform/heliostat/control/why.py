@@ -1,0 +1,67 @@
+"""Why each waiting job waits, kept in the store: a little of it each turn, so that 100,000 waiting jobs cost no cycle.
+
+A change of the reason's code is an event of the job's history; a change of its numbers only is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from heliostat_scheduler.core.reasons import Reason
+from sqlalchemy.orm import Session
+
+from heliostat.control.outbox import Outbox
+from heliostat.store import events, jobs, moves
+from heliostat.store.reasons import reason_json
+
+PER_TURN = 200
+
+
+@dataclass(slots=True)
+class WhySweep:
+    """waiting: the jobs to look at. left: how many have not been looked at since the last cycle."""
+
+    waiting: dict[str, None]
+    reason: Callable[[str], Reason | None]
+    noted: dict[str, Reason] = field(default_factory=dict)
+    left: int = 0
+
+    def cycle_done(self) -> None:
+        self.left = len(self.waiting)
+
+    def tick(self, out: Outbox, now_ms: int) -> None:
+        """Look at the next few."""
+        for _ in range(min(self.left, PER_TURN, len(self.waiting))):
+            job_id = next(iter(self.waiting))
+            del self.waiting[job_id]
+            self.waiting[job_id] = None  # to the end of the round
+            reason = self.reason(job_id)
+            old = self.noted.get(job_id)
+            if reason is not None and reason != old:
+                self.noted[job_id] = reason
+                self._note(job_id, reason, old is None or old.code is not reason.code, out, now_ms)
+        self.left = max(0, self.left - PER_TURN)
+
+    def forget(self, job_id: str) -> None:
+        self.noted.pop(job_id, None)
+
+    def _note(self, job_id: str, reason: Reason, new_code: bool, out: Outbox, now_ms: int) -> None:
+        def write(session: Session) -> None:
+            job = jobs.find(session, job_id)
+            if job is None or job.state not in ("queued", "held"):
+                return
+            moves.note_reason(session, job_id, reason)
+            if new_code:
+                events.append(
+                    session,
+                    at_ms=now_ms,
+                    kind="job_waits",
+                    job=job_id,
+                    project=job.project,
+                    actor="scheduler",
+                    attempt=job.attempts or None,
+                    reason=reason_json(reason),
+                )
+
+        out.step(job_id, write)
