@@ -193,4 +193,6 @@ def ensure_project(session: Session, name: str, now_ms: int) -> None:
 
 
 def project_exists(session: Session, name: str) -> bool:
-    return name == DEFAULT_PROJECT or session.get(Project, name) is not None
+    if name == DEFAULT_PROJECT:
+        return True
+    return session.connection().execute(select(Project.name).where(Project.name == name)).scalar() is not None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
 from heliostat.access import Action, Principal, Tokens
@@ -38,8 +38,7 @@ class Doors:
         self.artifacts = Artifacts(options.artifacts or str(settings.artifacts_dir))
         self.packages = Packages(store, self.artifacts, options.packages, clock_ms)
         self._file: QueueFile | None = None
-        self._capacity = (0.0, Capacity())
-        self._lock = threading.Lock()
+        self._capacity = (-CAPACITY_S, Capacity())
 
     def queue_file(self) -> QueueFile:
         """The queue file in force."""
@@ -56,13 +55,16 @@ class Doors:
 
     def capacity(self) -> Capacity:
         """What the cluster could give, at most a second old."""
-        with self._lock:
-            at, capacity = self._capacity
+        at, capacity = self._capacity
         if time.monotonic() - at > CAPACITY_S:
             capacity = capacity_of(self.control.cluster())
-            with self._lock:
-                self._capacity = (time.monotonic(), capacity)
+            self._capacity = (time.monotonic(), capacity)
         return capacity
+
+    async def capacity_now(self) -> Capacity:
+        """As `capacity`; asks the control plane off the event loop."""
+        at, capacity = self._capacity
+        return await run_in_threadpool(self.capacity) if time.monotonic() - at > CAPACITY_S else capacity
 
     def job(self, job_id: str, principal: Principal) -> Job:
         """A job that the caller may see; everything else does not exist."""

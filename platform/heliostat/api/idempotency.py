@@ -13,13 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from fastapi import Request, Response
-from sqlalchemy import delete, insert
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from heliostat.access import Principal
 from heliostat.api.problems import Problem
+from heliostat.store.inserting import insert_row
 from heliostat.store.tables import Idempotency
 
+REMEMBERED = Idempotency.__table__
 HEADER = "idempotency-key"
 KEEP_MS = 24 * 3_600_000
 PURGE_MS = 3_600_000
@@ -40,8 +42,12 @@ class Call:
         """The answer that was given before, or None."""
         if not self.key:
             return None
-        row = session.get(Idempotency, (self.principal, self.key))
-        if row is None or row.created_ms < self.now_ms - KEEP_MS:
+        mine = (Idempotency.principal == self.principal, Idempotency.key == self.key)
+        row = session.connection().execute(select(REMEMBERED).where(*mine)).one_or_none()
+        if row is None:
+            return None
+        if row.created_ms < self.now_ms - KEEP_MS:
+            session.execute(delete(Idempotency).where(*mine))
             return None
         if row.body_hash != self.body_hash or row.route != self.route:
             raise Problem(
@@ -56,19 +62,16 @@ class Call:
         """Keep the answer, in the transaction of what it is about."""
         if not self.key:
             return
-        mine = (Idempotency.principal == self.principal, Idempotency.key == self.key)
-        session.execute(delete(Idempotency).where(*mine))
-        session.execute(
-            insert(Idempotency).values(
-                principal=self.principal,
-                key=self.key,
-                route=self.route,
-                body_hash=self.body_hash,
-                status=status,
-                body=body,
-                created_ms=self.now_ms,
-            )
-        )
+        values = {
+            "principal": self.principal,
+            "key": self.key,
+            "route": self.route,
+            "body_hash": self.body_hash,
+            "status": status,
+            "body": body,
+            "created_ms": self.now_ms,
+        }
+        insert_row(session, Idempotency, values)
 
 
 @dataclass

@@ -39,7 +39,7 @@ async def submit(
         asked,
         principal=caller,
         file=doors.queue_file(),
-        capacity=await run_in_threadpool(doors.capacity),
+        capacity=await doors.capacity_now(),
         job_id=jobs.new_id(now),
         now_ms=now,
     )
@@ -77,8 +77,7 @@ def _asked(body: models.JobSubmission) -> Asked:
 
 
 def _plan(doors: Doors, accepted: Accepted, caller: Principal) -> Response:
-    row = Job(**{"attempts": 0, **accepted.values})
-    told = doors.control.whatif_submit(jobs.core_spec(row))
+    told = doors.control.whatif_submit(jobs.core_spec(jobs.as_added(accepted.values)))
     with doors.store.read() as session:
         hidden = foreign_jobs(session, named_in(told), caller)
     return Response(json.dumps(masked(told, hidden)), media_type="application/json")

@@ -26,7 +26,7 @@ from heliostat.submission import Refused
 
 log = logging.getLogger("heliostat.api")
 
-DOCS = "https://heliostat.dev/errors/"
+KINDS = "urn:heliostat:error:"
 V1 = "/api/v1"
 MEDIA = "application/problem+json"
 
@@ -56,7 +56,7 @@ class Problem(Exception):
     def document(self, request_id: str) -> dict[str, Any]:  # Any: JSON
         return {
             **self.facts,
-            "type": f"{DOCS}{self.code}",
+            "type": f"{KINDS}{self.code}",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
             "detail": str(self),

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 from fastapi import APIRouter, Request, Response, WebSocket
-from starlette.concurrency import run_in_threadpool
 
 from heliostat.access import Action
 from heliostat.api.cluster_routes import RAY_VERSION
@@ -64,7 +63,7 @@ async def submit(request: Request, doors: TheDoors, caller: Caller) -> dict[str,
         asked,
         principal=caller,
         file=doors.queue_file(),
-        capacity=await run_in_threadpool(doors.capacity),
+        capacity=await doors.capacity_now(),
         job_id=jobs.new_id(now),
         now_ms=now,
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from heliostat.store.chain import GENESIS, link
+from heliostat.store.inserting import insert_row
 from heliostat.store.tables import Audit
 
+NEWEST = select(Audit.hash).order_by(Audit.seq.desc()).limit(1)
 CHAINED = ("at_ms", "actor", "project", "action", "object", "request_id", "data")
 
 
@@ -36,13 +38,13 @@ def append(
         "data": data or {},
     }
     now = link(previous, record)
-    session.execute(insert(Audit).values(**record, previous=previous, hash=now))
+    insert_row(session, Audit, {**record, "previous": previous, "hash": now})
     return now
 
 
 def head(session: Session) -> str:
     """The hash of the newest row."""
-    return session.execute(select(Audit.hash).order_by(Audit.seq.desc()).limit(1)).scalar() or GENESIS
+    return session.connection().execute(NEWEST).scalar() or GENESIS
 
 
 def first_broken(session: Session) -> int | None:

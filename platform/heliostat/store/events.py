@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from heliostat.store.inserting import insert_row
 from heliostat.store.tables import Event
 
 
@@ -26,19 +27,21 @@ def append(
     data: dict[str, Any] | None = None,  # Any: JSON
 ) -> None:
     """Add an event. `kind` is a past-tense name: job_submitted, job_moved, queues_changed, ..."""
-    session.execute(
-        insert(Event).values(
-            at_ms=at_ms,
-            kind=kind,
-            job=job,
-            project=project,
-            actor=actor,
-            attempt=attempt,
-            from_state=from_state,
-            to_state=to_state,
-            reason=reason,
-            data=data or {},
-        )
+    insert_row(
+        session,
+        Event,
+        {
+            "at_ms": at_ms,
+            "kind": kind,
+            "job": job,
+            "project": project,
+            "actor": actor,
+            "attempt": attempt,
+            "from_state": from_state,
+            "to_state": to_state,
+            "reason": reason,
+            "data": data or {},
+        },
     )
 
 

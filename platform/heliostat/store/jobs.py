@@ -12,10 +12,11 @@ from typing import Any
 
 from heliostat_scheduler.core.lifecycle import JobState
 from heliostat_scheduler.core.model import JobSpec, Preemptibility, TaskShape
-from sqlalchemy import Select, delete, exists, func, insert, select
+from sqlalchemy import Select, delete, exists, func, select
 from sqlalchemy.orm import Session
 
 from heliostat.store.errors import UnknownJob
+from heliostat.store.inserting import insert_row
 from heliostat.store.tables import Attempt, Event, Job, Metric
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -40,9 +41,16 @@ def new_id(now_ms: int | None = None) -> str:
 
 
 def add(session: Session, values: dict[str, Any]) -> int:  # Any: column values of different types
-    """Insert a job row (column names as in `tables.Job`); returns its `seq`. A known id raises IntegrityError."""
+    """Insert a job row (attributes of `tables.Job`); returns its `seq`. A known id raises IntegrityError."""
     row = {"state_since_ms": values["submitted_ms"], **values}
-    return session.execute(insert(Job).values(**row).returning(Job.seq)).scalar_one()
+    if "job_metadata" in row:
+        row["metadata"] = row.pop("job_metadata")
+    return insert_row(session, Job, row)
+
+
+def as_added(values: dict[str, Any]) -> Job:  # Any: column values
+    """The row that `add` makes of these values, without reading it back (`seq` stays unknown)."""
+    return Job(**{**_DEFAULTS, "state_since_ms": values["submitted_ms"], **values})
 
 
 def find(session: Session, job_id: str) -> Job | None:
@@ -107,6 +115,21 @@ def forget(session: Session, job_id: str) -> None:
     """Delete a terminal job with its attempts and metrics. Its events and audit rows stay."""
     for table, column in ((Attempt, Attempt.job), (Metric, Metric.job), (Job, Job.id)):
         session.execute(delete(table).where(column == job_id))
+
+
+_DEFAULTS: dict[str, Any] = {  # Any: column values
+    "version": 1,
+    "nodes": 1,
+    "attempts": 0,
+    "message": "",
+    "error": "",
+    "ray_submission_id": "",
+    "gpu_ms_held": 0,
+    "gpu_ms_used": 0,
+    "waited_ms": 0,
+    "ran_ms": 0,
+    "cancel_requested": False,
+}
 
 
 def core_spec(job: Job) -> JobSpec:

@@ -30,7 +30,7 @@ def enter(session: Session, accepted: Accepted, principal: Principal, *, request
         raise unknown_project(project)
     _check_packages(session, project, accepted.packages, principal)
     _check_dependencies(session, principal, accepted.after)
-    jobs.add(session, values)
+    jobs.add(session, dict(values))
     events.append(
         session,
         at_ms=now,
@@ -50,7 +50,7 @@ def enter(session: Session, accepted: Accepted, principal: Principal, *, request
         object=job_id,
         request_id=request_id,
     )
-    return jobs.get(session, job_id)
+    return jobs.as_added(values)
 
 
 def _told(values: dict[str, Any]) -> dict[str, Any]:  # Any: column values, JSON

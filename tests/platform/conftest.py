@@ -1,0 +1,117 @@
+"""A store on a temporary file, a fake control plane, and clients that talk to the doors in-process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from heliostat_scheduler.core import reasons as core_reasons
+
+from heliostat.access import Role
+from heliostat.api.app import create_app
+from heliostat.api.options import DoorOptions
+from heliostat.packages import Limits
+from heliostat.settings import Settings
+from heliostat.store import Store
+from tests.platform.fake_control import FakeControl, node
+
+URL = "http://127.0.0.1:8700"
+
+QUEUES = """\
+default: research
+queues:
+  research:
+    quota: {gpu: 4, cpu: 8}
+  production:
+    quota: {gpu: 2}
+    limit: {gpu: 2}
+    submit:
+      - {project: vision, up_to: high}
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(f"sqlite:///{tmp_path / 'heliostat.db'}")
+    yield opened
+    opened.close()
+
+
+@dataclass
+class Clock:
+    ms: int = 1_700_000_000_000
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+@dataclass
+class House:
+    """Everything a test of the doors needs. tokens: project/role -> token text."""
+
+    app: FastAPI
+    store: Store
+    control: FakeControl
+    clock: Clock
+    tokens: dict[str, str]
+
+    def client(self, who: str = "vision/member", **headers: str) -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        given = {"Authorization": f"Bearer {self.tokens[who]}"} if who else {}
+        return httpx.AsyncClient(transport=transport, base_url=URL, headers={**given, **headers})
+
+
+PRINCIPALS = {
+    "vision/viewer": Role.VIEWER,
+    "vision/member": Role.MEMBER,
+    "vision/admin": Role.ADMIN,
+    "ocr/member": Role.MEMBER,
+    "*/admin": Role.ADMIN,
+}
+
+
+@pytest.fixture
+def make_house(store: Store, tmp_path: Path) -> Callable[..., House]:
+    def make(queues: str = QUEUES, options: DoorOptions | None = None) -> House:
+        control = FakeControl(store, [node("n1", 2), node("n2", 4)])
+        clock = Clock()
+        chosen = options or DoorOptions(heartbeat_s=0.05, poll_s=0.01, packages=Limits(upload_bytes=200_000))
+        app = create_app(store, control, Settings(home=tmp_path), options=chosen, clock_ms=clock)
+        tokens = {
+            name: app.state.doors.tokens.create(role=role, project=name.split("/")[0], user=f"u-{name}", by="test")[0]
+            for name, role in PRINCIPALS.items()
+        }
+        from heliostat.store import queuefiles
+
+        store.write(lambda session: queuefiles.put(session, queues, actor="test", now_ms=1))
+        return House(app, store, control, clock, tokens)
+
+    return make
+
+
+@pytest.fixture
+def house(make_house: Callable[..., House]) -> House:
+    return make_house()
+
+
+@pytest.fixture
+async def client(house: House) -> AsyncIterator[httpx.AsyncClient]:
+    async with house.client() as opened:
+        yield opened
+
+
+@pytest.fixture
+def body() -> Callable[..., dict[str, Any]]:
+    """A submission that is accepted, with what the test is about."""
+    return lambda **given: {"command": ["python", "train.py"], "gpus": 1, **given}
+
+
+@pytest.fixture(autouse=True)
+def _words(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not hasattr(core_reasons, "sentence"):
+        monkeypatch.setattr(core_reasons, "sentence", lambda reason: f"{reason.code}", raising=False)
