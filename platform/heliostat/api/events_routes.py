@@ -11,8 +11,8 @@ from heliostat_scheduler.core.lifecycle import TERMINAL
 from starlette.concurrency import run_in_threadpool
 
 from heliostat.access import Principal
-from heliostat.api import views
-from heliostat.api.answers import PROBLEMS
+from heliostat.api import models, views
+from heliostat.api.answers import PROBLEMS, answer
 from heliostat.api.doors import Caller, Doors, TheDoors
 from heliostat.api.problems import Problem
 from heliostat.api.streams import HEARTBEAT, Closing, event_stream, frame
@@ -30,19 +30,37 @@ async def stream_events(
     job: str | None = None,
     last_event_id: Annotated[str | None, Header()] = None,
     after: Annotated[int | None, Query(ge=0)] = None,
+    limit: Annotated[int, Query(ge=1, le=BATCH)] = 50,
 ) -> Response:
     """Server-sent events as they happen. Last-Event-ID (or `after`) continues behind an event; without it, from now on.
 
-    The stream of one job ends with an `end` event when the job is over.
+    The stream of one job ends with an `end` event when the job is over. With `Accept: application/json` no stream: the latest
+    events (or the first behind `after`), oldest first.
     """
     if job is not None:
         await run_in_threadpool(doors.job, job, caller)
+    if _wants_json(request):
+        return await run_in_threadpool(_listed, doors, caller, job, after, limit)
     start = _start(last_event_id, after)
     if start is None:
         with doors.store.read() as session:
             start = 0 if job is not None else events.last_seq(session)
     closing: Closing = request.app.state.closing
     return event_stream(_events(doors, closing, caller, job, start))
+
+
+def _wants_json(request: Request) -> bool:
+    return "application/json" in request.headers.get("accept", "")
+
+
+def _listed(doors: Doors, caller: Principal, job: str | None, after: int | None, limit: int) -> Response:
+    project = None if caller.everywhere else caller.project
+    with doors.store.read() as session:
+        if after is not None:
+            found = list(events.after(session, after, project=project, job=job, limit=limit))
+        else:
+            found = list(events.latest(session, project=project, job=job, limit=limit))
+    return answer(models.EventList.model_construct(items=views.event_views(found)))
 
 
 def _start(last_event_id: str | None, after: int | None) -> int | None:

@@ -57,5 +57,15 @@ def after(
     return session.execute(query.order_by(Event.seq).limit(limit)).scalars().all()
 
 
+def latest(session: Session, *, project: str | None = None, job: str | None = None, limit: int = 50) -> Sequence[Event]:
+    """The newest events, oldest first; filters as in `after`."""
+    query = select(Event)
+    if job is not None:
+        query = query.where(Event.job == job)
+    if project is not None:
+        query = query.where(Event.project.in_((project, "")))
+    return session.execute(query.order_by(Event.seq.desc()).limit(limit)).scalars().all()[::-1]
+
+
 def last_seq(session: Session) -> int:
     return session.execute(select(func.max(Event.seq))).scalar() or 0
