@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from heliostat_scheduler.core.model import JobSpec, NodeSpec, Policy, QueueSpec, TaskPlace
+from heliostat_scheduler.core.model import DemandKind, JobSpec, NodeSpec, Policy, QueueSpec, TaskPlace
 
 
 class IllegalEvent(Exception):
@@ -200,6 +200,13 @@ class Estimated:
 
 
 @dataclass(frozen=True, slots=True)
+class DemandMix:
+    """What arrives here, from history: placement keeps free capacity useful for it. Empty: best fit only."""
+
+    kinds: tuple[DemandKind, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Utilized:
     """A window of telemetry for a job that holds GPUs: mean GPU activity (permille, None = no reading) and progress since the last window."""
 
@@ -233,5 +240,6 @@ Event = (
     | JobFinished
     | Checkpointed
     | Estimated
+    | DemandMix
     | Utilized
 )

@@ -41,6 +41,7 @@ class NodeSpec:
     """One machine. `cpu_milli` and `memory_bytes` are the *floating* parts: what CPU-only jobs may use.
 
     slot_cpu_milli, slot_memory_bytes: the share that goes with each slot.
+    slot_cpu_milli 0 means that the node is not divided: GPU tasks then draw CPU and memory from the floating part too.
     labels: (key, value) pairs, sorted; topology domains are labels.
     """
 
@@ -101,6 +102,7 @@ class JobSpec:
     max_runtime_ms: declared limit (None: none). expected_runtime_ms: learned estimate of the remaining work, or None.
     template: what history is keyed by (user and name pattern).
     elastic: may be resized while it runs.
+    preemption_delay_ms: how long it waits before it may take GPUs from others (None: the policy's).
     """
 
     id: str
@@ -124,6 +126,17 @@ class JobSpec:
     grace_ms: int = 30_000
     restart_cost_ms: int = 10_000
     dependencies: tuple[str, ...] = ()
+    preemption_delay_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DemandKind:
+    """A kind of task that arrives and its share of all arrivals. gpu_milli as in TaskShape; flavors: acceptable (empty: any)."""
+
+    cpu_milli: int
+    gpu_milli: int
+    weight_ppm: int
+    flavors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,4 +170,9 @@ class Policy:
     starvation_ms: int = 24 * 3_600_000
     reservations: int = 4
     work_budget: int = 200_000
+    stale_gang_ms: int = 60_000
+    forget_down_ms: int = 3_600_000
+    resize_interval_ms: int = 30_000
+    whole_device_shares: bool = True
+    reclaim_rule: str = "entitlement"
     extra: tuple[tuple[str, int | str], ...] = field(default=())

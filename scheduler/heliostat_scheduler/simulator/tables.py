@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def read_rows(path: Path, required: Iterable[str]) -> list[Row]:
         raise BadInput(f"{path}: no such file")
     try:
         rows = list(_rows(path))
-    except (OSError, UnicodeDecodeError, csv.Error, EOFError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error, EOFError, zlib.error) as error:
         raise BadInput(f"{path}: not a readable CSV table: {error}") from error
     if not rows:
         raise BadInput(f"{path}: the table has no rows")
@@ -37,9 +38,10 @@ def read_rows(path: Path, required: Iterable[str]) -> list[Row]:
 
 
 def _rows(path: Path) -> Iterator[Row]:
-    raw = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    with raw as handle, io.TextIOWrapper(handle, encoding="utf-8", newline="") as text:
-        yield from csv.DictReader(text)
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        content = gzip.decompress(content)
+    yield from csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""))
 
 
 def number(row: Row, column: str, where: str) -> float:

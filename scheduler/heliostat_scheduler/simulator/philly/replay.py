@@ -112,7 +112,8 @@ def _srtf(group: Group, now: int) -> float:
     """Shortest remaining time; returns the next instant at which the order may change by itself."""
     quota = group.nodes.total
     if group.nodes.free >= sum(entry[2].job.gpus for entry in group.pending):
-        chosen, preempted = [entry[2] for entry in group.pending], []
+        chosen = [entry[2] for entry in group.pending]
+        preempted: list[Live] = []
     else:
         chosen, preempted = _srtf_walk(group, now, quota)
     if not chosen and not preempted:
@@ -135,7 +136,9 @@ def _srtf_walk(group: Group, now: int, quota: int) -> tuple[list[Live], list[Liv
         ((remaining, 0, order, live) for remaining, order, live in group.pending),
         sorted((live.end_s - now, 1, live.order, live) for live in group.running),
     )
-    chosen, preempted, left = [], [], len(group.running)
+    chosen: list[Live] = []
+    preempted: list[Live] = []
+    left = len(group.running)
     for _, _, _, live in merged:
         left -= live.running
         if live.job.gpus <= quota:
@@ -157,7 +160,9 @@ def _tiresias(group: Group, now: int) -> float:
         [*group.running, *(entry[2] for entry in group.pending)],
         key=lambda live: (_served(live, now) > TIRESIAS_THRESHOLD, live.job.submit_s, not live.running, live.order),
     )
-    quota, chosen, preempted = group.nodes.total, [], []
+    quota = group.nodes.total
+    chosen: list[Live] = []
+    preempted: list[Live] = []
     for live in ordered:
         if live.job.gpus <= quota:
             quota -= live.job.gpus
