@@ -68,7 +68,13 @@ class NodeSpace:
         twin = object.__new__(NodeSpace)
         twin.id, twin.flavor, twin.spec, twin.slots = self.id, self.flavor, self.spec, self.slots
         twin.free = self.free.copy()
-        twin.cpu, twin.memory, twin.whole, twin.opened, twin.state = self.cpu, self.memory, self.whole, self.opened, self.state
+        twin.cpu, twin.memory, twin.whole, twin.opened, twin.state = (
+            self.cpu,
+            self.memory,
+            self.whole,
+            self.opened,
+            self.state,
+        )
         return twin
 
     def draws_floating(self, shape: TaskShape) -> bool:
@@ -219,7 +225,8 @@ class Space:
                 fits = False
                 break
             if node.draws_floating(shape) and (
-                (shape.cpu_milli and node.cpu < shape.cpu_milli) or (shape.memory_bytes and node.memory < shape.memory_bytes)
+                (shape.cpu_milli and node.cpu < shape.cpu_milli)
+                or (shape.memory_bytes and node.memory < shape.memory_bytes)
             ):
                 fits = False
                 break

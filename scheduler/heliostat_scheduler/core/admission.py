@@ -1,0 +1,271 @@
+"""The waiting jobs, in order: start, promise, or a reason.
+
+For each head: rules of its queues, then free places, then places about to be free, then places taken from others. The first that
+stands in the way, with its numbers, is the binding reason of the whole group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from heliostat_scheduler.core.book import JobRec, core_tasks, reason, task_amounts
+from heliostat_scheduler.core.cycle import Cycle
+from heliostat_scheduler.core.harm import Unit, Wish, reclaim_harm, within
+from heliostat_scheduler.core.judge import candidate_flavors, rule_reason, structural_reason
+from heliostat_scheduler.core.model import Amounts, TaskPlace
+from heliostat_scheduler.core.ordering import Merge
+from heliostat_scheduler.core.placement import ANY, find, largest
+from heliostat_scheduler.core.reasons import Reason, ReasonCode
+from heliostat_scheduler.core.recovery import Search
+from heliostat_scheduler.core.tree import QueueNode
+from heliostat_scheduler.core.waiting import Footprint, Group
+
+RULES_THAT_PREEMPTION_MAY_LIFT = frozenset({ReasonCode.LIMIT_REACHED, ReasonCode.BORROW_BLOCKED})
+
+
+@dataclass(slots=True)
+class Admission:
+    """One pass over the waiting jobs."""
+
+    cycle: Cycle
+    full: bool
+    nowhere_now: set[tuple[Footprint, str]] = field(default_factory=set)
+    nowhere_soon: set[tuple[Footprint, str]] = field(default_factory=set)
+    higher_waits: dict[str, int] = field(default_factory=dict)
+
+    def run(self) -> None:
+        state = self.cycle.state
+        merge = Merge(state, self.full)
+        while (found := merge.next()) is not None:
+            leaf, group = found
+            rec = state.book.jobs[group.head.job_id]
+            why = self.consider(leaf, group, rec)
+            if why is None:
+                merge.advance(leaf, group)
+                continue
+            group.reason, group.fresh = why, False
+            self._note_waiting(leaf, group)
+            merge.drop(leaf, group)
+        for line in state.waiting.lines.values():
+            line.fresh.clear()
+
+    def _note_waiting(self, leaf: QueueNode, group: Group) -> None:
+        if group.feasible:
+            self.higher_waits[leaf.name] = max(
+                self.higher_waits.get(leaf.name, group.spec.priority), group.spec.priority
+            )
+
+    def consider(self, leaf: QueueNode, group: Group, rec: JobRec) -> Reason | None:
+        """None: the job started or got a promise."""
+        state = self.cycle.state
+        why = structural_reason(state, rec.spec)
+        if why is not None:
+            return why
+        reasons: list[Reason] = []
+        for flavor in candidate_flavors(state, rec.spec):
+            if state.structure.largest(rec.spec.shape, flavor, rec.spec.spread, usable=True) < rec.spec.min_tasks:
+                continue
+            found = self._try_flavor(leaf, rec, flavor)
+            if found is None:
+                return None
+            reasons.append(found)
+        return reasons[0]
+
+    def _try_flavor(self, leaf: QueueNode, rec: JobRec, flavor: str) -> Reason | None:
+        cycle, state = self.cycle, self.cycle.state
+        spec, book = rec.spec, self.cycle.state.book
+        need = task_amounts(spec, flavor, spec.min_tasks)
+        core = task_amounts(spec, flavor, core_tasks(spec, spec.min_tasks))
+        rule = rule_reason(state, leaf, spec, need, core)
+        if rule is not None and rule.code not in RULES_THAT_PREEMPTION_MAY_LIFT:
+            return rule
+        if rule is None:
+            places = self._free_places(leaf, rec, flavor, need)
+            if places is not None:
+                cycle.start(rec, places, flavor or state.book.nodes[places[0].node].spec.flavor)
+                return None
+            soon = self._soon_places(rec, flavor)
+            if soon is not None:
+                state.part(rec)
+                book.promise(rec, soon, flavor, sorted(book.leavers))
+                cycle.progressed = True
+                return None
+        wish = cycle.wish(rec, flavor, spec.min_tasks)
+        return self._recover(leaf, rec, wish, rule)
+
+    def _free_places(self, leaf: QueueNode, rec: JobRec, flavor: str, need: Amounts) -> tuple[TaskPlace, ...] | None:
+        book, spec = self.cycle.state.book, rec.spec
+        mark = (Footprint(spec.shape, spec.min_tasks, spec.flavors, spec.spread), flavor)
+        if mark in self.nowhere_now:
+            return None
+        if flavor and book.now.free_milli.get(flavor, 0) < spec.shape.gpu_milli * spec.min_tasks:
+            return None
+        if book.tree.limit_gap(leaf, need, "used") is not None:
+            return None
+        if book.tree.lending_gap(leaf, need, "used", book.capacity) is not None:
+            return None
+        places = find(book.now, spec.shape, spec.min_tasks, (flavor,) if flavor else spec.flavors, spec.spread)
+        if places is None:
+            self.nowhere_now.add(mark)
+        return places
+
+    def _soon_places(self, rec: JobRec, flavor: str) -> tuple[TaskPlace, ...] | None:
+        book, spec = self.cycle.state.book, rec.spec
+        if not book.leavers:
+            return None
+        mark = (Footprint(spec.shape, spec.min_tasks, spec.flavors, spec.spread), flavor)
+        if mark in self.nowhere_soon:
+            return None
+        places = find(book.soon, spec.shape, spec.min_tasks, (flavor,) if flavor else spec.flavors, spec.spread)
+        if places is None:
+            self.nowhere_soon.add(mark)
+        return places
+
+    # -- from others
+
+    def _recover(self, leaf: QueueNode, rec: JobRec, wish: Wish, rule: Reason | None) -> Reason | None:
+        cycle, state = self.cycle, self.cycle.state
+        if cycle.budget <= 0:
+            return reason(ReasonCode.PENDING_EVALUATION, ("position", state.waiting.position(rec) or 0))
+        search = Search(state, wish, cycle.now_ms)
+        victims = search.run()
+        cycle.budget -= search.spent
+        if victims is None:
+            return self._cooling(rec, wish) or rule or self._capacity_reason(leaf, rec, wish)
+        delay = (
+            state.policy.preemption_delay_ms if rec.spec.preemption_delay_ms is None else rec.spec.preemption_delay_ms
+        )
+        due = rec.spec.submitted_at_ms + delay
+        if due > cycle.now_ms:
+            cycle.recheck.append(due)
+            blockers = [unit.rec.id for unit in victims]
+            return reason(ReasonCode.PREEMPTION_DELAY, ("delay_ms", delay), blockers=_distinct(blockers), until=due)
+        if self._undoes_itself(wish, victims):
+            cycle.discard(rec, victims)
+            return self._capacity_reason(leaf, rec, wish)
+        self.promise_from(rec, wish, victims)
+        return None
+
+    def promise_from(self, rec: JobRec, wish: Wish, victims: list[Unit]) -> None:
+        cycle, book = self.cycle, self.cycle.state.book
+        on = cycle.collect(rec, victims)
+        spec = rec.spec
+        places = find(
+            book.soon, spec.shape, wish.count, (wish.flavor,) if wish.flavor else spec.flavors, spec.spread, wish.near
+        )
+        if places is None:
+            raise AssertionError(f"the victims of {rec.id} left no room for it")
+        self.cycle.state.part(rec)
+        book.promise(rec, places, wish.flavor, on)
+        self.cycle.progressed = True
+        self.nowhere_soon.clear()
+
+    def _cooling(self, rec: JobRec, wish: Wish) -> Reason | None:
+        """Whether only minimum runtimes and cooldowns protect the victims, and until when."""
+        cycle, state = self.cycle, self.cycle.state
+        policy = state.policy
+        if not policy.min_runtime_ms and not any(r.evictions for r in state.book.jobs.values() if r.places):
+            return None
+        jobs = [r for leaf in state.book.tree.leaves for r in state.holders(leaf.name)]
+        times = cycle.soonest_safe(jobs)
+        if not times:
+            return None
+        low, high = 0, len(times)
+        while low < high:
+            middle = (low + high) // 2
+            search = Search(state, wish, cycle.now_ms, at_ms=times[middle])
+            possible = search.run() is not None
+            cycle.budget -= search.spent
+            low, high = (low, middle) if possible else (middle + 1, high)
+        if low == len(times):
+            return None
+        cycle.recheck.append(times[low])
+        return reason(ReasonCode.COOLDOWN, ("min_runtime_ms", policy.min_runtime_ms), until=times[low])
+
+    def _undoes_itself(self, wish: Wish, victims: list[Unit]) -> bool:
+        """Whether some victim could at once reclaim from the beneficiary what was taken from it."""
+        state = self.cycle.state
+        tree, capacity = state.book.tree, state.book.capacity
+        if core_tasks(wish.spec, 1) or not any(unit.evict and unit.leaf is not wish.leaf for unit in victims):
+            return False
+        tree.add(wish.leaf, "plan", wish.need, 1)
+        for unit in victims:
+            tree.add(unit.leaf, "plan", unit.amounts, -1)
+        undone = False
+        for unit in victims:
+            if unit.evict and unit.leaf is not wish.leaf:
+                spec = unit.rec.spec
+                back = Wish(
+                    spec,
+                    unit.leaf,
+                    wish.flavor,
+                    spec.min_tasks,
+                    task_amounts(spec, unit.rec.flavor, spec.min_tasks),
+                    (),
+                )
+                undone |= (
+                    reclaim_harm(tree, back, wish.leaf, wish.need, capacity, state.policy.reclaim_rule) is not None
+                )
+        for unit in victims:
+            tree.add(unit.leaf, "plan", unit.amounts, 1)
+        tree.add(wish.leaf, "plan", wish.need, -1)
+        return undone
+
+    # -- what is missing
+
+    def _capacity_reason(self, leaf: QueueNode, rec: JobRec, wish: Wish) -> Reason:
+        state, spec = self.cycle.state, rec.spec
+        book = state.book
+        blockers = self._blockers(wish)
+        key, needs = max(wish.need, key=lambda pair: pair[1], default=(wish.flavor, 0))
+        free = self._free(key, wish)
+        facts: tuple[tuple[str, int | str], ...] = (
+            ("needs", needs), ("free", free), ("gap", max(0, needs - free)), ("resource", key), ("tasks", spec.min_tasks),
+            ("queue", leaf.name),
+        )  # fmt: skip
+        fits = largest(book.soon, spec.shape, (wish.flavor,) if wish.flavor else spec.flavors, spec.spread)
+        if free >= needs:
+            code = ReasonCode.FRAGMENTED if spec.spread == ANY else ReasonCode.TOPOLOGY_UNSATISFIED
+            return reason(code, *facts, ("best", fits), ("spread", spec.spread), blockers=blockers)
+        higher = self.higher_waits.get(leaf.name, 0)
+        if higher > spec.priority:
+            return reason(
+                ReasonCode.BELOW_PRIORITY, *facts, ("priority", spec.priority), ("first", higher), blockers=blockers
+            )
+        if not within(leaf.chain, wish.need, book.capacity, quota=False) and self._others_hold(leaf, key):
+            entitled = leaf.entitled.get(key, 0)
+            used = leaf.plan.get(key, 0)
+            return reason(
+                ReasonCode.FAIR_SHARE_EXCEEDED, *facts, ("entitled", entitled), ("used", used), blockers=blockers
+            )
+        if 0 < fits < spec.min_tasks:
+            return reason(ReasonCode.GANG_INCOMPLETE, *facts, ("ready", fits), blockers=blockers)
+        return reason(ReasonCode.INSUFFICIENT_FREE, *facts, blockers=blockers)
+
+    def _free(self, key: str, wish: Wish) -> int:
+        book = self.cycle.state.book
+        if wish.flavor:
+            return book.soon.free_milli.get(wish.flavor, 0)
+        nodes = [node for node in book.soon.nodes.values() if node.opened]
+        return sum(max(0, node.cpu if key == "cpu" else node.memory) for node in nodes)
+
+    def _others_hold(self, leaf: QueueNode, key: str) -> bool:
+        return self.cycle.state.book.tree.root.plan.get(key, 0) > leaf.plan.get(key, 0)
+
+    def _blockers(self, wish: Wish) -> list[str]:
+        """Who holds what is missing, the largest holder first."""
+        book = self.cycle.state.book
+        cached = self._holders_by_size(wish.flavor)
+        return [job_id for job_id in cached if job_id in book.jobs][:8]
+
+    def _holders_by_size(self, flavor: str) -> list[str]:
+        jobs = [
+            rec for leaf in self.cycle.state.book.tree.leaves for rec in self.cycle.state.holders(leaf.name)
+            if rec.places and bool(rec.spec.shape.gpu_milli) == bool(flavor) and (not flavor or rec.flavor == flavor)
+        ]  # fmt: skip
+        size = {rec.id: len(rec.places) * max(rec.spec.shape.gpu_milli, 1) for rec in jobs}
+        return sorted(size, key=lambda job_id: (-size[job_id], job_id))[:8]
+
+
+def _distinct(ids: list[str]) -> list[str]:
+    return list(dict.fromkeys(ids))

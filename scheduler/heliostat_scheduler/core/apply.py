@@ -1,0 +1,459 @@
+"""Events into state. Every handler checks first and raises `IllegalEvent` before it changes anything."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from typing import Any
+
+from heliostat_scheduler.core import events as e
+from heliostat_scheduler.core.book import HOLDING, JobRec, NodeRec, Phase
+from heliostat_scheduler.core.events import IllegalEvent
+from heliostat_scheduler.core.model import JobSpec, TaskPlace
+from heliostat_scheduler.core.reasons import ReasonCode
+from heliostat_scheduler.core.state import State
+from heliostat_scheduler.core.tree import BadQueues, QueueTree
+
+
+def apply_event(state: State, event: e.Event, now_ms: int) -> None:
+    """Bookkeeping for one event."""
+    handler = _HANDLERS.get(type(event))
+    if handler is None:
+        raise IllegalEvent(f"unknown event {type(event).__name__}")
+    handler(state, event, now_ms)
+    state.now_ms = max(state.now_ms, now_ms)
+
+
+# -- looking up, refusing
+
+
+def _job(state: State, job_id: str) -> JobRec:
+    rec = state.book.jobs.get(job_id)
+    if rec is None:
+        raise IllegalEvent(f"job {job_id} is not known (it ended, or was never submitted)")
+    return rec
+
+
+def _leased(state: State, event: Any, name: str) -> JobRec:  # Any: every event with job_id and epoch
+    rec = _job(state, event.job_id)
+    if rec.phase not in HOLDING:
+        raise IllegalEvent(f"{name}: job {rec.id} holds no lease (it is {rec.phase})")
+    if event.epoch != rec.epoch:
+        raise IllegalEvent(f"{name}: job {rec.id} is at epoch {rec.epoch}, the event is of epoch {event.epoch}")
+    return rec
+
+
+def _check_spec(state: State, spec: JobSpec) -> None:
+    if state.book.tree.leaf(spec.queue) is None:
+        kind = "has queues below it" if spec.queue in state.book.tree.by_name else "does not exist"
+        raise IllegalEvent(f"job {spec.id}: queue {spec.queue!r} {kind}")
+    milli = spec.shape.gpu_milli
+    if milli < 0 or (milli > 1000 and milli % 1000):
+        raise IllegalEvent(f"job {spec.id}: gpu_milli {milli} is neither a fraction of one device nor whole devices")
+    if spec.shape.cpu_milli < 0 or spec.shape.memory_bytes < 0 or spec.shape.gpu_memory_bytes < 0:
+        raise IllegalEvent(f"job {spec.id}: negative amounts")
+    if not 1 <= spec.min_tasks <= spec.max_tasks:
+        raise IllegalEvent(f"job {spec.id}: needs 1 <= min_tasks {spec.min_tasks} <= max_tasks {spec.max_tasks}")
+    if spec.sizes and (min(spec.sizes) != spec.min_tasks or max(spec.sizes) != spec.max_tasks):
+        raise IllegalEvent(f"job {spec.id}: sizes {spec.sizes} must run from min_tasks to max_tasks")
+
+
+# -- queues, policy, nodes
+
+
+def _queues_changed(state: State, event: e.QueuesChanged, _now_ms: int) -> None:
+    try:
+        tree = QueueTree(event.queues)
+    except BadQueues as error:
+        raise IllegalEvent(str(error)) from None
+    for rec in state.book.jobs.values():
+        if tree.leaf(rec.spec.queue) is None:
+            raise IllegalEvent(f"queue {rec.spec.queue} still has jobs ({rec.id}): it must stay, as a leaf")
+    state.replace_queues(tree)
+
+
+def _policy_changed(state: State, event: e.PolicyChanged, now_ms: int) -> None:
+    waiting = [rec for rec in state.book.jobs.values() if rec.phase not in HOLDING]
+    for rec in waiting:
+        state.unsettle(rec)
+    state.policy = event.policy
+    for rec in waiting:
+        state.settle(rec, now_ms)
+    state.restructure = True
+
+
+def _node_up(state: State, event: e.NodeUp, _now_ms: int) -> None:
+    node = event.node
+    names = [slot.id for slot in node.slots]
+    if len(set(names)) != len(names):
+        raise IllegalEvent(f"node {node.id} names a slot twice")
+    for name in names:
+        other = state.book.slot_node(name)
+        if other is not None and other != node.id:
+            raise IllegalEvent(f"slot {name} belongs to node {other} already")
+    state.book.put_node(node)
+    for job_id in sorted(state.book.on_node.get(node.id, ())):
+        job = state.book.jobs[job_id]
+        if any(place.node == node.id and not set(place.slots) <= set(names) for place in job.places):
+            job.lost = True
+            state.attention.add(job_id)
+    state.restructure = True
+
+
+def _node(state: State, node_id: str) -> NodeRec:
+    rec = state.book.nodes.get(node_id)
+    if rec is None:
+        raise IllegalEvent(f"node {node_id} is not known")
+    return rec
+
+
+def _node_down(state: State, event: e.NodeDown, now_ms: int) -> None:
+    rec = _node(state, event.node_id)
+    rec.up, rec.down_at = False, now_ms
+    for job_id in sorted(state.book.on_node.get(event.node_id, ())):
+        job = state.book.jobs[job_id]
+        if any(place.node == event.node_id for place in job.places):
+            job.lost = True
+            state.attention.add(job_id)
+    state.book.refresh_node(event.node_id)
+    if state.policy.forget_down_ms:
+        heapq.heappush(state.timers, (now_ms + state.policy.forget_down_ms, ""))
+    state.restructure = True
+
+
+def _node_cordoned(state: State, event: e.NodeCordoned, _now_ms: int) -> None:
+    rec = _node(state, event.node_id)
+    rec.cordoned, rec.draining = True, event.drain
+    state.book.refresh_node(event.node_id)
+    if event.drain:
+        state.attention |= state.book.on_node.get(event.node_id, set())
+    state.restructure = True
+
+
+def _node_uncordoned(state: State, event: e.NodeUncordoned, _now_ms: int) -> None:
+    rec = _node(state, event.node_id)
+    rec.cordoned = rec.draining = False
+    state.book.refresh_node(event.node_id)
+    state.restructure = True
+
+
+def _slot_blocked(state: State, event: e.SlotBlocked, _now_ms: int) -> None:
+    node_id = state.book.slot_node(event.slot_id)
+    if node_id is None:
+        raise IllegalEvent(f"slot {event.slot_id} is not known")
+    state.book.blocked[event.slot_id] = event.why
+    state.book.refresh_node(node_id)
+    state.restructure = True
+
+
+def _slot_unblocked(state: State, event: e.SlotUnblocked, _now_ms: int) -> None:
+    node_id = state.book.slot_node(event.slot_id)
+    if event.slot_id not in state.book.blocked:
+        raise IllegalEvent(f"slot {event.slot_id} is not blocked")
+    del state.book.blocked[event.slot_id]
+    if node_id is not None:
+        state.book.refresh_node(node_id)
+    state.restructure = True
+
+
+# -- jobs come, change, go
+
+
+def _submitted(state: State, event: e.JobSubmitted, now_ms: int) -> None:
+    if event.job.id in state.book.jobs:
+        raise IllegalEvent(f"job {event.job.id} is known already")
+    _check_spec(state, event.job)
+    rec = JobRec(event.job, phase=Phase.HELD if event.held else Phase.WAITING)
+    _adopt(state, rec)
+    state.settle(rec, now_ms)
+    state.book.touched.add(rec.id)
+
+
+def _adopt(state: State, rec: JobRec) -> None:
+    state.book.jobs[rec.id] = rec
+    for other in rec.spec.dependencies:
+        state.dependents.setdefault(other, set()).add(rec.id)
+    if rec.spec.elastic:
+        state.elastic.add(rec.id)
+
+
+def _restored(state: State, event: e.JobRestored, now_ms: int) -> None:
+    spec = event.job
+    if spec.id in state.book.jobs:
+        raise IllegalEvent(f"job {spec.id} is known already")
+    _check_spec(state, spec)
+    if not event.places:
+        raise IllegalEvent(f"job {spec.id}: restored without places")
+    rec = JobRec(spec, epoch=event.epoch, attempt=event.attempt, started_at=event.started_at_ms)
+    flavors = sorted({state.book.nodes[p.node].spec.flavor for p in event.places if p.node in state.book.nodes})
+    rec.phase = Phase.RUNNING if event.running else Phase.STARTING
+    rec.running_at = event.started_at_ms if event.running else 0
+    _adopt(state, rec)
+    state.book.hold(rec, event.places, flavors[0] if flavors else "")
+    if len(flavors) == 0 or any(
+        p.node not in state.book.nodes or not state.book.nodes[p.node].up for p in event.places
+    ):
+        rec.lost = True
+        state.attention.add(rec.id)
+    if event.preempting or event.stopping:
+        rec.phase = Phase.STOPPING if event.stopping else Phase.PREEMPTING
+        rec.leave_by = now_ms + spec.grace_ms
+        state.book.leave(rec, rec.places)
+    _watch_size(state, rec, event.started_at_ms)
+    state.stale = True
+
+
+def _watch_size(state: State, rec: JobRec, since_ms: int) -> None:
+    """A gang below its minimum or above its maximum needs attention."""
+    if rec.phase not in (Phase.RUNNING, Phase.STARTING):
+        return
+    if len(rec.places) < rec.spec.min_tasks:
+        rec.stale_since = since_ms
+        state.attention.add(rec.id)
+        heapq.heappush(state.timers, (since_ms + state.policy.stale_gang_ms, rec.id))
+    elif rec.spec.elastic and len(rec.places) > rec.spec.max_tasks:
+        state.attention.add(rec.id)
+
+
+def watch(state: State, rec: JobRec) -> None:
+    """After a restore: whatever about this job needs attention or a timer."""
+    if rec.cancel or rec.lost or any(_draining(state, place.node) for place in rec.places):
+        state.attention.add(rec.id)
+    _watch_size(state, rec, rec.stale_since)
+
+
+def _draining(state: State, node_id: str) -> bool:
+    node = state.book.nodes.get(node_id)
+    return node is not None and node.draining
+
+
+def _changed(state: State, event: e.JobChanged, now_ms: int) -> None:
+    rec = _job(state, event.job.id)
+    _check_spec(state, event.job)
+    new, old = event.job, rec.spec
+    if rec.phase in HOLDING and (new.queue, new.shape, new.preemptibility) != (
+        old.queue,
+        old.shape,
+        old.preemptibility,
+    ):
+        raise IllegalEvent(f"job {rec.id} is {rec.phase}: its queue, shape and preemptibility cannot change now")
+    waiting = rec.phase not in HOLDING
+    if waiting:
+        if rec.claim:
+            state.book.withdraw(rec)
+        state.unsettle(rec)
+    for other in old.dependencies:
+        state.dependents.get(other, set()).discard(rec.id)
+    rec.spec = new
+    for other in new.dependencies:
+        state.dependents.setdefault(other, set()).add(rec.id)
+    (state.elastic.add if new.elastic else state.elastic.discard)(rec.id)
+    state.book.account(rec)
+    if waiting:
+        state.settle(rec, now_ms)
+    else:
+        _watch_size(state, rec, now_ms)
+    state.stale = True
+
+
+def _held(state: State, event: e.JobHeld, now_ms: int) -> None:
+    rec = _job(state, event.job_id)
+    if rec.phase is not Phase.WAITING:
+        raise IllegalEvent(f"job {rec.id} is {rec.phase}: only a queued job can be held")
+    if rec.claim:
+        state.book.withdraw(rec)
+    state.part(rec)
+    rec.phase = Phase.HELD
+    state.settle(rec, now_ms)
+    state.book.touched.add(rec.id)
+    state.stale = True
+
+
+def _released(state: State, event: e.JobReleased, now_ms: int) -> None:
+    rec = _job(state, event.job_id)
+    if rec.phase is not Phase.HELD:
+        raise IllegalEvent(f"job {rec.id} is {rec.phase}, not held")
+    rec.phase = Phase.WAITING
+    state.settle(rec, now_ms)
+    state.book.touched.add(rec.id)
+
+
+def _cancelled(state: State, event: e.JobCancelled, now_ms: int) -> None:
+    _end_asked(state, event.job_id, ReasonCode.CANCEL_REQUESTED, "cancelled", now_ms)
+
+
+def _timed_out(state: State, event: e.JobTimedOut, now_ms: int) -> None:
+    _end_asked(state, event.job_id, ReasonCode.TIME_LIMIT, "timed_out", now_ms)
+
+
+def _end_asked(state: State, job_id: str, code: ReasonCode, outcome: str, now_ms: int) -> None:
+    rec = _job(state, job_id)
+    if rec.phase in HOLDING:
+        rec.cancel = rec.cancel or str(code)
+        state.attention.add(job_id)
+        state.book.touched.add(job_id)
+        return
+    _forget(state, rec, outcome, now_ms)
+
+
+def _forget(state: State, rec: JobRec, outcome: str, now_ms: int) -> None:
+    """The job is over. Jobs that waited for it may go on if it succeeded."""
+    state.unsettle(rec)
+    state.book.forget(rec)
+    state.attention.discard(rec.id)
+    state.elastic.discard(rec.id)
+    for other in rec.spec.dependencies:
+        members = state.dependents.get(other, set())
+        members.discard(rec.id)
+        if not members:
+            state.dependents.pop(other, None)
+            state.failed.pop(other, None)
+    waiting = sorted(state.dependents.get(rec.id, ()))
+    if waiting and outcome != "succeeded":
+        state.failed[rec.id] = outcome
+    elif waiting:
+        del state.dependents[rec.id]
+    for job_id in waiting:
+        dependent = state.book.jobs[job_id]
+        if dependent.id not in state.waiting.group_of:
+            state.settle(dependent, now_ms)
+    state.stale = True
+
+
+# -- leases
+
+
+def _started(state: State, event: e.JobStarted, now_ms: int) -> None:
+    rec = _leased(state, event, "JobStarted")
+    if rec.phase is not Phase.STARTING:
+        raise IllegalEvent(f"JobStarted: job {rec.id} is {rec.phase}, not starting")
+    rec.phase = Phase.RUNNING
+    rec.running_at = now_ms
+    state.book.account(rec)
+    if rec.spec.elastic:
+        state.stale = True
+
+
+def _start_failed(state: State, event: e.JobStartFailed, now_ms: int) -> None:
+    rec = _leased(state, event, "JobStartFailed")
+    if rec.running_at:
+        raise IllegalEvent(f"JobStartFailed: job {rec.id} has started already")
+    rec.retry_code = event.code
+    _back_to_queue(state, rec, event.retry_at_ms, now_ms)
+
+
+def _requeued(state: State, event: e.JobRequeued, now_ms: int) -> None:
+    rec = _leased(state, event, "JobRequeued")
+    rec.retry_code = event.why
+    _back_to_queue(state, rec, event.retry_at_ms, now_ms)
+
+
+def _back_to_queue(state: State, rec: JobRec, retry_at_ms: int, now_ms: int) -> None:
+    state.stale = True
+    if rec.cancel:
+        _forget(state, rec, "cancelled", now_ms)
+        return
+    if rec.claim:
+        state.book.withdraw(rec)
+    rec.last_nodes = tuple(sorted({place.node for place in (*rec.places, *rec.leaving)}))
+    rec.phase = Phase.WAITING
+    state.book.release_all(rec)
+    rec.flavor, rec.lost, rec.stale_since, rec.leave_by = "", False, 0, 0
+    rec.running_at = rec.started_at = rec.checkpoint_at = rec.resized_at = 0
+    rec.retry_at = retry_at_ms
+    state.attention.discard(rec.id)
+    state.book.account(rec)
+    state.settle(rec, now_ms)
+
+
+def _finished(state: State, event: e.JobFinished, now_ms: int) -> None:
+    rec = _leased(state, event, "JobFinished")
+    if event.outcome not in ("succeeded", "failed", "cancelled", "timed_out"):
+        raise IllegalEvent(f"JobFinished: {event.outcome!r} is not an outcome")
+    _forget(state, rec, event.outcome, now_ms)
+
+
+def _subset(places: tuple[TaskPlace, ...], held: tuple[TaskPlace, ...]) -> bool:
+    left = list(held)
+    for place in places:
+        if place not in left:
+            return False
+        left.remove(place)
+    return True
+
+
+def _resized(state: State, event: e.JobResized, now_ms: int) -> None:
+    rec = _leased(state, event, "JobResized")
+    if rec.phase is not Phase.RESIZING:
+        raise IllegalEvent(f"JobResized: job {rec.id} is {rec.phase}, not resizing")
+    if not event.places or not _subset(event.places, rec.places + rec.leaving):
+        raise IllegalEvent(f"JobResized: job {rec.id} does not hold these places")
+    if _subset(event.places, rec.places) and len(event.places) == len(rec.places):
+        state.book.release(rec, rec.leaving)
+    else:
+        state.book.settle_lease(rec, event.places)
+    rec.phase = Phase.RUNNING
+    rec.resized_at = now_ms
+    state.book.account(rec)
+    _watch_size(state, rec, now_ms)
+    state.stale = True
+
+
+def _places_released(state: State, event: e.PlacesReleased, _now_ms: int) -> None:
+    rec = _leased(state, event, "PlacesReleased")
+    if not _subset(event.places, rec.leaving):
+        raise IllegalEvent(f"PlacesReleased: job {rec.id} was not told to leave these places")
+    state.book.release(rec, event.places)
+    state.stale = True
+
+
+# -- facts about running work
+
+
+def _checkpointed(state: State, event: e.Checkpointed, _now_ms: int) -> None:
+    rec = _job(state, event.job_id)
+    if rec.phase not in HOLDING:
+        raise IllegalEvent(f"Checkpointed: job {rec.id} is {rec.phase}")
+    rec.checkpoint_at = max(rec.checkpoint_at, event.at_ms)
+    state.book.touched.add(rec.id)
+
+
+def _estimated(state: State, event: e.Estimated, _now_ms: int) -> None:
+    rec = _job(state, event.job_id)
+    rec.remaining_ms = event.remaining_ms
+    rec.goodput = event.goodput_milli
+    state.book.touched.add(rec.id)
+
+
+def _utilized(state: State, event: e.Utilized, _now_ms: int) -> None:
+    rec = _job(state, event.job_id)
+    if rec.phase not in HOLDING:
+        raise IllegalEvent(f"Utilized: job {rec.id} holds no GPU (it is {rec.phase})")
+
+
+_HANDLERS: dict[type, Callable[[State, Any, int], None]] = {  # Any: each handler takes its own event class
+    e.QueuesChanged: _queues_changed,
+    e.PolicyChanged: _policy_changed,
+    e.NodeUp: _node_up,
+    e.NodeDown: _node_down,
+    e.NodeCordoned: _node_cordoned,
+    e.NodeUncordoned: _node_uncordoned,
+    e.SlotBlocked: _slot_blocked,
+    e.SlotUnblocked: _slot_unblocked,
+    e.JobSubmitted: _submitted,
+    e.JobRestored: _restored,
+    e.JobChanged: _changed,
+    e.JobHeld: _held,
+    e.JobReleased: _released,
+    e.JobCancelled: _cancelled,
+    e.JobTimedOut: _timed_out,
+    e.JobStarted: _started,
+    e.JobStartFailed: _start_failed,
+    e.JobResized: _resized,
+    e.PlacesReleased: _places_released,
+    e.JobRequeued: _requeued,
+    e.JobFinished: _finished,
+    e.Checkpointed: _checkpointed,
+    e.Estimated: _estimated,
+    e.Utilized: _utilized,
+}

@@ -1,0 +1,190 @@
+"""The scheduler as a value: events in, plans out.
+
+`apply` keeps the books, `decide` makes a plan and has it carried out on the books at once: after a Start the job holds its places,
+after a Preempt its places are leaving. Whoever executes the plan answers with events. Time is an argument; two engines that are fed
+the same events at the same times make byte-equal plans, whatever the process, the hash seed or the order in which objects came.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+
+from heliostat_scheduler.core import codec
+from heliostat_scheduler.core.admission import Admission
+from heliostat_scheduler.core.apply import apply_event
+from heliostat_scheduler.core.book import HOLDING, Phase
+from heliostat_scheduler.core.cycle import Cycle
+from heliostat_scheduler.core.decisions import Plan
+from heliostat_scheduler.core.digest import Digest, policy_digest
+from heliostat_scheduler.core.events import Event
+from heliostat_scheduler.core.growth import complete_gangs, grow
+from heliostat_scheduler.core.model import Policy, QueueSpec
+from heliostat_scheduler.core.reasons import Reason
+from heliostat_scheduler.core.snapshot import restore_state, snapshot_state
+from heliostat_scheduler.core.state import State
+
+DEFAULT_QUEUES = (QueueSpec("default"),)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueUsage:
+    """What one queue has and uses, per resource key."""
+
+    name: str
+    parent: str
+    quota: dict[str, int]
+    limit: dict[str, int]
+    used: dict[str, int]
+    borrowed: dict[str, int]
+    entitled: dict[str, int]
+    wanted: dict[str, int]
+    running_jobs: int
+    waiting_jobs: int
+    waiting_tasks: int
+
+
+class Engine:
+    """One scheduler. Not thread-safe: one owner calls it."""
+
+    def __init__(self, policy: Policy | None = None, queues: tuple[QueueSpec, ...] = DEFAULT_QUEUES) -> None:
+        self.state = State(policy or Policy(), queues)
+        self._digest = Digest()
+
+    # -- events and decisions
+
+    def apply(self, event: Event, now_ms: int) -> None:
+        """Bookkeeping; raises `IllegalEvent` before anything changes."""
+        apply_event(self.state, event, now_ms)
+
+    def decide(self, now_ms: int) -> Plan:
+        """One cycle over everything since the last."""
+        state = self.state
+        state.now_ms = max(state.now_ms, now_ms)
+        self._mature(now_ms)
+        state.refresh()
+        cycle = Cycle(state, now_ms, budget=state.policy.work_budget)
+        cycle.orders_due()
+        cycle.keep_promises()
+        cycle.share_out()
+        full = state.stale
+        state.stale = False
+        if full:
+            state.recheck_at = None
+        if full or any(line.fresh for line in state.waiting.lines.values()):
+            admission = Admission(cycle, full)
+            complete_gangs(admission)
+            admission.run()
+            grow(admission)
+        plan = cycle.plan()
+        if cycle.progressed:
+            state.stale = True
+        if cycle.recheck:
+            due = min(cycle.recheck)
+            state.recheck_at = due if state.recheck_at is None else min(due, state.recheck_at)
+        return plan
+
+    def _mature(self, now_ms: int) -> None:
+        """What is due by now: backoffs that end, aging that rises, down nodes to be forgotten."""
+        state = self.state
+        if state.recheck_at is not None and state.recheck_at <= now_ms:
+            state.stale = True
+        while state.timers and state.timers[0][0] <= now_ms:
+            _, job_id = heapq.heappop(state.timers)
+            if not job_id:
+                self._forget_down(now_ms)
+                continue
+            rec = state.book.jobs.get(job_id)
+            if rec is None:
+                continue
+            if rec.phase in HOLDING:
+                state.stale = True
+                continue
+            state.unsettle(rec)
+            state.settle(rec, now_ms)
+            state.stale = True
+
+    def _forget_down(self, now_ms: int) -> None:
+        state = self.state
+        old = now_ms - state.policy.forget_down_ms
+        for node_id in sorted(state.book.nodes):
+            rec = state.book.nodes[node_id]
+            if not rec.up and rec.down_at <= old and not state.book.on_node.get(node_id):
+                state.book.drop_node(node_id)
+                state.restructure = True
+
+    def next_wakeup_ms(self) -> int | None:
+        """The earliest time at which the answer may change without an event."""
+        state = self.state
+        times = [state.timers[0][0]] if state.timers else []
+        if state.recheck_at is not None:
+            times.append(state.recheck_at)
+        if state.stale or any(line.fresh for line in state.waiting.lines.values()) or state.restructure:
+            times.append(state.now_ms)
+        return min(times) if times else None
+
+    # -- answers
+
+    def reason(self, job_id: str) -> Reason | None:
+        """Why the job waits; None when it holds a lease or is not known."""
+        rec = self.state.book.jobs.get(job_id)
+        return None if rec is None else self.state.waiting_reason(rec)
+
+    def position(self, job_id: str) -> int | None:
+        """1 = next in its queue; None when it does not wait."""
+        rec = self.state.book.jobs.get(job_id)
+        return None if rec is None else self.state.waiting.position(rec)
+
+    def queue_usage(self) -> list[QueueUsage]:
+        """Every queue, in creation order; parents include their children."""
+        state = self.state
+        running: dict[str, int] = {}
+        jobs: dict[str, int] = {}
+        tasks: dict[str, int] = {}
+        for rec in state.book.jobs.values():
+            for node in state.book.leaf_of(rec).chain:
+                if rec.phase in HOLDING:
+                    running[node.name] = running.get(node.name, 0) + 1
+                else:
+                    jobs[node.name] = jobs.get(node.name, 0) + 1
+                    tasks[node.name] = tasks.get(node.name, 0) + rec.spec.min_tasks
+        rows = []
+        for node in state.book.tree.by_name.values():
+            used = {key: amount for key, amount in sorted(node.used.items()) if amount}
+            quota = {key: node.quota_of(key, state.book.capacity.get(key, 0)) for key in sorted({*node.quota, *used})}
+            borrowed = {key: max(0, amount - quota[key]) for key, amount in used.items()}
+            rows.append(
+                QueueUsage(
+                    node.name, node.spec.parent, quota, dict(sorted(node.limit.items())), used, borrowed,
+                    dict(sorted(node.entitled.items())), {k: v for k, v in sorted(node.want.items()) if v},
+                    running.get(node.name, 0), jobs.get(node.name, 0), tasks.get(node.name, 0),
+                )
+            )  # fmt: skip
+        return rows
+
+    def phase(self, job_id: str) -> Phase | None:
+        rec = self.state.book.jobs.get(job_id)
+        return None if rec is None else rec.phase
+
+    # -- bytes
+
+    def snapshot(self) -> bytes:
+        """The whole state as canonical bytes."""
+        return codec.to_json(snapshot_state(self.state)).encode()
+
+    @classmethod
+    def restore(cls, data: bytes) -> Engine:
+        engine = cls()
+        engine.state = restore_state(codec.loads(data))
+        return engine
+
+    def fork(self) -> Engine:
+        """An independent copy, for simulation."""
+        return Engine.restore(self.snapshot())
+
+    def digest(self) -> str:
+        """A digest of the state; equal states give equal digests. Costs what changed since the last call."""
+        return self._digest.of(self.state)
+
+    def policy_digest(self) -> str:
+        return policy_digest(self.state.policy)

@@ -1,0 +1,132 @@
+"""Leftover capacity to elastic jobs.
+
+Jobs that start in this cycle may start larger; running elastic jobs may grow, at most once per interval. One valid size step at a
+time goes to the job with the best claim: a queue within its entitlement first, then the larger priority-weighted marginal goodput,
+then the smaller job. A queue that is within its entitlement may also take back elastic surplus that others borrowed.
+"""
+
+from __future__ import annotations
+
+from heliostat_scheduler.core.admission import Admission
+from heliostat_scheduler.core.book import JobRec, Phase, core_tasks, reason, task_amounts
+from heliostat_scheduler.core.cycle import Cycle, valid_sizes
+from heliostat_scheduler.core.harm import within
+from heliostat_scheduler.core.judge import rule_reason
+from heliostat_scheduler.core.placement import find
+from heliostat_scheduler.core.reasons import ReasonCode
+from heliostat_scheduler.core.recovery import Search
+
+GainKey = tuple[bool, int, int, int, str]
+
+
+def complete_gangs(admission: Admission) -> None:
+    """A running gang that fell under its minimum is completed with the rights of a waiting job."""
+    cycle = admission.cycle
+    book = cycle.state.book
+    for job_id in sorted(cycle.state.attention):
+        rec = book.jobs.get(job_id)
+        if rec is None or rec.phase is not Phase.RUNNING or rec.claim or len(rec.places) >= rec.spec.min_tasks:
+            continue
+        count = rec.spec.min_tasks - len(rec.places)
+        if not _extend(cycle, rec, count) and _take_from_others(admission, rec, count, evict=True, own=True):
+            cycle.progressed = True
+
+
+def grow(admission: Admission) -> None:
+    """Hand out what is left, step by step, then let entitled jobs take back borrowed surplus."""
+    cycle = admission.cycle
+    if not cycle.state.policy.grow:
+        return
+    book = cycle.state.book
+    candidates = [book.jobs[job_id] for job_id in _growable(cycle)]
+    while candidates:
+        keyed = sorted((_gain(cycle, rec), index) for index, rec in enumerate(candidates))
+        rec = candidates[keyed[0][1]]
+        step = next_step(rec)
+        if step is None or not _extend(cycle, rec, step):
+            candidates.remove(rec)
+    for job_id in _growable(cycle):
+        rec = book.jobs[job_id]
+        step = next_step(rec)
+        if step is None or rec.id in cycle.started or rec.id in cycle.grown or cycle.budget <= 0:
+            continue
+        need = task_amounts(rec.spec, rec.flavor, step)
+        leaf = book.leaf_of(rec)
+        if within(leaf.chain, need, book.capacity, quota=False) or within(leaf.chain, need, book.capacity, quota=True):
+            _take_from_others(admission, rec, step, evict=within(leaf.chain, need, book.capacity, quota=True))
+
+
+def next_step(rec: JobRec) -> int | None:
+    """How many tasks the next larger valid size needs."""
+    larger = [size for size in valid_sizes(rec) if size > len(rec.places)]
+    return min(larger) - len(rec.places) if larger else None
+
+
+def _growable(cycle: Cycle) -> list[str]:
+    state = cycle.state
+    found = [
+        job_id
+        for job_id in cycle.started
+        if state.book.jobs[job_id].spec.max_tasks > len(state.book.jobs[job_id].places)
+    ]
+    for job_id in sorted(state.elastic):
+        rec = state.book.jobs[job_id]
+        if rec.phase is not Phase.RUNNING or rec.claim or rec.cancel or len(rec.places) >= rec.spec.max_tasks:
+            continue
+        due = rec.resized_at + state.policy.resize_interval_ms if rec.resized_at else 0
+        if due > cycle.now_ms:
+            cycle.recheck.append(due)
+        else:
+            found.append(job_id)
+    return sorted(found)
+
+
+def _gain(cycle: Cycle, rec: JobRec) -> GainKey:
+    """Smaller is better: within entitlement, marginal goodput times class per device, size relative to the minimum."""
+    step = next_step(rec) or 1
+    book = cycle.state.book
+    need = task_amounts(rec.spec, rec.flavor, step)
+    over = not within(book.leaf_of(rec).chain, need, book.capacity, quota=False)
+    table = dict(rec.goodput)
+    tasks = len(rec.places)
+    base, more = table.get(tasks), table.get(tasks + step)
+    marginal = (more - base) // step if base is not None and more is not None else 0
+    return (over, -marginal * rec.spec.priority, -rec.spec.priority, tasks, rec.id)
+
+
+def _extend(cycle: Cycle, rec: JobRec, step: int) -> bool:
+    """`step` more tasks from free capacity, if the queues allow it."""
+    state, spec = cycle.state, rec.spec
+    book = state.book
+    leaf = book.leaf_of(rec)
+    need = task_amounts(spec, rec.flavor, step)
+    core = task_amounts(spec, rec.flavor, core_tasks(spec, len(rec.places) + step) - core_tasks(spec, len(rec.places)))
+    if rule_reason(state, leaf, spec, need, core) is not None:
+        return False
+    if book.tree.limit_gap(leaf, need, "used") or book.tree.lending_gap(leaf, need, "used", book.capacity):
+        return False
+    near = frozenset(place.node for place in rec.places)
+    flavors = (rec.flavor,) if spec.shape.gpu_milli else spec.flavors
+    places = find(book.now, spec.shape, step, flavors, spec.spread, near)
+    if places is None:
+        return False
+    facts = (("tasks", len(rec.places) + step), ("from", len(rec.places)))
+    cycle.enlarge(rec, places, reason(ReasonCode.GREW, *facts))
+    return True
+
+
+def _take_from_others(admission: Admission, rec: JobRec, count: int, evict: bool, own: bool = False) -> bool:
+    cycle = admission.cycle
+    state = cycle.state
+    flavor = rec.flavor if rec.spec.shape.gpu_milli else ""
+    wish = cycle.wish(rec, flavor, count, evict)
+    if rule_reason(state, wish.leaf, rec.spec, (), wish.core) is not None:
+        return False
+    search = Search(state, wish, cycle.now_ms)
+    search.own_surplus = own
+    victims = search.run()
+    cycle.budget -= search.spent
+    if not victims:
+        return False
+    admission.promise_from(rec, wish, victims)
+    return True

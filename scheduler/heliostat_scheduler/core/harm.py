@@ -1,0 +1,195 @@
+"""Who may be asked to give GPUs to whom, and how much harm it does.
+
+Across queues (*reclaim*): the beneficiary's queues below the common ancestor must stay within their entitlement (or quota), and the
+victim's queues below it must be above theirs. Inside a queue (*preempt*): only a strictly lower class is evicted; elastic surplus
+is given up to an equal class too. Work that is not preemptible, and the core of semi-preemptible work, is never asked.
+
+Harm is compared as a tuple, smaller is milder; the first number is the kind of harm, the second how far the victim's queue would
+fall below what it may call its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from heliostat_scheduler.core.book import ACTIVE, JobRec, Phase, core_tasks, task_amounts
+from heliostat_scheduler.core.model import Amounts, JobSpec, Policy, TaskPlace
+from heliostat_scheduler.core.tree import QueueNode, QueueTree
+
+
+class Harm(IntEnum):
+    """Kinds of harm, mildest first."""
+
+    IDLE = 0
+    SHRINK_BORROWED = 1
+    SHRINK_OWN = 2
+    RECLAIM_OVER_SHARE = 3
+    RECLAIM_OVER_QUOTA = 4
+    PREEMPT = 5
+
+
+@dataclass(slots=True)
+class Unit:
+    """Something that could be taken: one surplus task of an elastic job, or a whole job."""
+
+    rec: JobRec
+    leaf: QueueNode
+    places: tuple[TaskPlace, ...]
+    evict: bool
+    amounts: Amounts
+    lost_ms: int
+
+    @property
+    def lost(self) -> int:
+        """GPU-milliseconds of work to be done again (CPU-milliseconds for CPU-only jobs)."""
+        return self.lost_ms * max(1, self.amounts[0][1] if self.amounts else 1)
+
+
+@dataclass(slots=True)
+class Wish:
+    """What the beneficiary needs: `count` more tasks of its shape on one flavor."""
+
+    spec: JobSpec
+    leaf: QueueNode
+    flavor: str
+    count: int
+    need: Amounts
+    core: Amounts
+    near: frozenset[str] = frozenset()
+    evict: bool = True
+    chains: dict[str, tuple[tuple[QueueNode, ...], tuple[QueueNode, ...]]] = field(default_factory=dict)
+
+    def below(self, tree: QueueTree, other: QueueNode) -> tuple[tuple[QueueNode, ...], tuple[QueueNode, ...]]:
+        found = self.chains.get(other.name)
+        if found is None:
+            found = self.chains[other.name] = tree.below_common(self.leaf, other)
+        return found
+
+
+def evictable(rec: JobRec) -> bool:
+    return rec.phase in ACTIVE and bool(rec.places) and core_tasks(rec.spec, 1) == 0
+
+
+def surplus_tasks(rec: JobRec) -> int:
+    """How many tasks a running elastic job could give up."""
+    if rec.phase is not Phase.RUNNING or not rec.spec.elastic or rec.claim:
+        return 0
+    return max(0, len(rec.places) - rec.spec.min_tasks)
+
+
+def lost_ms(rec: JobRec, now_ms: int) -> int:
+    """Time whose work an eviction throws away, plus the restart. Without a checkpoint: since the start."""
+    since = max(rec.checkpoint_at, rec.running_at)
+    ran = now_ms - since if rec.phase in (Phase.RUNNING, Phase.RESIZING) and since else 0
+    return max(0, ran) + rec.spec.restart_cost_ms
+
+
+def safe_until(rec: JobRec, policy: Policy) -> int:
+    """Until when the job may not be disturbed again: minimum runtime, and a cooldown that doubles with every eviction."""
+    since = rec.running_at or rec.started_at
+    until = since + policy.min_runtime_ms
+    if rec.evictions and policy.cooldown_ms:
+        until = max(until, since + min(policy.cooldown_max_ms, policy.cooldown_ms << min(20, rec.evictions - 1)))
+    return until
+
+
+def within(chain: tuple[QueueNode, ...], need: Amounts, capacity: dict[str, int], quota: bool) -> bool:
+    """Whether every queue of the chain stays within its quota (or entitlement) with `need` on top."""
+    for node in chain:
+        for key, amount in need:
+            bound = node.quota_of(key, capacity.get(key, 0)) if quota else node.entitled.get(key, 0)
+            if amount and node.plan.get(key, 0) + amount > bound:
+                return False
+    return True
+
+
+def _fall(
+    chain: tuple[QueueNode, ...], amounts: Amounts, keys: set[str], capacity: dict[str, int], quota: bool
+) -> int | None:
+    """How far below its own the victim's side would fall; None when some queue of it is not above its own for any asked resource."""
+    deepest = 0
+    for node in chain:
+        over = False
+        for key, amount in amounts:
+            if key not in keys:
+                continue
+            bound = node.quota_of(key, capacity.get(key, 0)) if quota else node.entitled.get(key, 0)
+            plan = node.plan.get(key, 0)
+            if plan > bound:
+                over = True
+                deepest = max(deepest, bound - (plan - amount))
+        if not over:
+            return None
+    return deepest
+
+
+def reclaim_harm(
+    tree: QueueTree, wish: Wish, leaf: QueueNode, amounts: Amounts, capacity: dict[str, int], rule: str
+) -> tuple[Harm, int] | None:
+    """Whether `amounts` of another queue's work may be reclaimed for the wish, and how hard that is."""
+    mine, theirs = wish.below(tree, leaf)
+    if not mine or not theirs:
+        return None
+    keys = {key for key, amount in wish.need if amount}
+    in_quota = within(mine, wish.need, capacity, quota=True)
+    if rule == "share":
+        return _share_harm(mine[-1], theirs[-1], wish.need, amounts, keys, capacity, in_quota)
+    if in_quota or within(mine, wish.need, capacity, quota=False):
+        fall = _fall(theirs, amounts, keys, capacity, quota=False)
+        if fall is not None:
+            return Harm.RECLAIM_OVER_SHARE, fall
+    if in_quota:
+        fall = _fall(theirs, amounts, keys, capacity, quota=True)
+        if fall is not None:
+            return Harm.RECLAIM_OVER_QUOTA, fall
+    return None
+
+
+def victim_side_over(chain: tuple[QueueNode, ...], keys: tuple[str, ...], capacity: dict[str, int]) -> bool:
+    """Whether the victim's queues are above their entitlement, or all above their quota: else nothing of theirs can be reclaimed."""
+    amounts = tuple((key, 0) for key in keys)
+    return any(_fall(chain, amounts, set(keys), capacity, quota) is not None for quota in (False, True))
+
+
+def _share_harm(
+    mine: QueueNode,
+    theirs: QueueNode,
+    need: Amounts,
+    amounts: Amounts,
+    keys: set[str],
+    capacity: dict[str, int],
+    in_quota: bool,
+) -> tuple[Harm, int] | None:
+    """Fair sharing by borrowed share over weight (Kueue's two rules): mine afterwards must not be above theirs."""
+    fall = _fall((theirs,), amounts, keys, capacity, quota=True)
+    if fall is None:
+        return None
+    if in_quota:
+        return Harm.RECLAIM_OVER_SHARE, fall
+    wanted, taken = dict(need), dict(amounts)
+    for key in keys:
+        new_mine = _borrowed(mine, key, wanted.get(key, 0), capacity)
+        old_theirs = _borrowed(theirs, key, 0, capacity)
+        new_theirs = _borrowed(theirs, key, -taken.get(key, 0), capacity)
+        ours, others = max(1, mine.spec.weight), max(1, theirs.spec.weight)
+        if new_mine * others <= new_theirs * ours:
+            return Harm.RECLAIM_OVER_SHARE, fall
+        if new_mine * others < old_theirs * ours:
+            return Harm.RECLAIM_OVER_QUOTA, fall
+    return None
+
+
+def _borrowed(node: QueueNode, key: str, more: int, capacity: dict[str, int]) -> int:
+    return max(0, node.plan.get(key, 0) + more - node.quota_of(key, capacity.get(key, 0)))
+
+
+def own_harm(policy: Policy, wish: Wish, rec: JobRec, evict: bool) -> tuple[Harm, int] | None:
+    """Inside the beneficiary's own queue."""
+    if evict:
+        return (Harm.PREEMPT, 0) if policy.preempt and rec.spec.priority < wish.spec.priority else None
+    return (Harm.SHRINK_OWN, 0) if rec.spec.priority <= wish.spec.priority else None
+
+
+def unit_amounts(rec: JobRec, tasks: int) -> Amounts:
+    return task_amounts(rec.spec, rec.flavor, tasks)

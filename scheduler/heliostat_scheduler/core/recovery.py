@@ -1,0 +1,323 @@
+"""Getting capacity back for a job that does not fit: the mildest sufficient set of victims, or nobody.
+
+The search runs on the real books and undoes everything it tried, so a failed search leaves no trace. First only elastic surplus
+is tried, then whole jobs. Victims are taken greedily by harm; tasks that need several devices of one node are served node by node.
+A backward pass then returns every victim that turned out to be unnecessary, whole jobs before surplus tasks, so the set is minimal:
+giving back any one of them would break the beneficiary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from heliostat_scheduler.core.book import JobRec
+from heliostat_scheduler.core.harm import (
+    Harm,
+    Unit,
+    Wish,
+    evictable,
+    lost_ms,
+    own_harm,
+    reclaim_harm,
+    safe_until,
+    surplus_tasks,
+    unit_amounts,
+    victim_side_over,
+    within,
+)
+from heliostat_scheduler.core.model import TaskPlace
+from heliostat_scheduler.core.placement import ANY, ONE_NODE, find
+from heliostat_scheduler.core.space import WHOLE, NodeSpace
+from heliostat_scheduler.core.tree import QueueNode
+
+if TYPE_CHECKING:
+    from heliostat_scheduler.core.state import State
+
+HarmKey = tuple[int, int, int, int, int, int, str]
+SITES_PER_ROUND = 32
+
+
+class Search:
+    """One search for one wish. `spent` counts the victims that were looked at (the unit of the work budget)."""
+
+    def __init__(self, state: State, wish: Wish, now_ms: int, at_ms: int | None = None) -> None:
+        self.state = state
+        self.book = state.book
+        self.wish = wish
+        self.now_ms = now_ms
+        self.protected_as_of = now_ms if at_ms is None else at_ms
+        self.taken: list[Unit] = []
+        self.surplus_left: dict[str, int] = {}
+        self.own_surplus = True
+        self.spent = 0
+
+    # -- trying and undoing
+
+    def _take(self, unit: Unit) -> None:
+        if unit.evict:
+            for other in [u for u in self.taken if u.rec is unit.rec]:
+                self._return(other)
+        else:
+            self.surplus_left[unit.rec.id] -= 1
+        self.book.soon.give(unit.places, unit.rec.spec.shape)
+        self.book.tree.add(unit.leaf, "plan", unit.amounts, -1)
+        self.taken.append(unit)
+
+    def _return(self, unit: Unit) -> None:
+        if not unit.evict:
+            self.surplus_left[unit.rec.id] += 1
+        self.book.soon.take(unit.places, unit.rec.spec.shape)
+        self.book.tree.add(unit.leaf, "plan", unit.amounts, 1)
+        self.taken.remove(unit)
+
+    def undo(self) -> None:
+        for unit in reversed(self.taken.copy()):
+            self._return(unit)
+
+    # -- legality
+
+    def harm(self, unit: Unit) -> tuple[Harm, int] | None:
+        """How bad taking this unit now would be; None when it is not allowed."""
+        wish, policy = self.wish, self.state.policy
+        if not unit.evict and self.surplus_left[unit.rec.id] <= 0:
+            return None
+        if unit.leaf is wish.leaf:
+            return own_harm(policy, wish, unit.rec, unit.evict)
+        found = reclaim_harm(self.book.tree, wish, unit.leaf, unit.amounts, self.book.capacity, policy.reclaim_rule)
+        if found is None or unit.evict:
+            return found
+        return Harm.SHRINK_BORROWED, found[1]
+
+    def key(self, unit: Unit) -> HarmKey | None:
+        self.spent += 1
+        found = self.harm(unit)
+        if found is None:
+            return None
+        kind, fall = found
+        over = 0
+        if unit.leaf is not self.wish.leaf:
+            top = self.wish.below(self.book.tree, unit.leaf)[1][-1]
+            over = max((top.plan.get(k, 0) - top.entitled.get(k, 0) for k, _ in unit.amounts), default=0)
+        rec = unit.rec
+        return (kind, max(0, fall), unit.lost_ms, rec.spec.priority, -over, -rec.started_at, rec.id)
+
+    def allowed(self) -> bool:
+        """Whether limits and lending limits let the wish in, in the tried state."""
+        wish, tree = self.wish, self.book.tree
+        return (
+            tree.limit_gap(wish.leaf, wish.need, "plan") is None
+            and tree.lending_gap(wish.leaf, wish.need, "plan", self.book.capacity) is None
+        )
+
+    def fits(self) -> tuple[TaskPlace, ...] | None:
+        """Places for the wish in the tried state, if the queues allow it too."""
+        wish, soon = self.wish, self.book.soon
+        if wish.flavor and soon.free_milli.get(wish.flavor, 0) < wish.spec.shape.gpu_milli * wish.count:
+            return None
+        if not self.allowed():
+            return None
+        flavors = (wish.flavor,) if wish.flavor else wish.spec.flavors
+        return find(soon, wish.spec.shape, wish.count, flavors, wish.spec.spread, wish.near)
+
+    # -- the search
+
+    def run(self) -> list[Unit] | None:
+        """The victims, or None. The books are as before when this returns."""
+        shrinks, evicts = self.candidates()
+        rounds = [shrinks] if shrinks else []
+        if evicts and self.wish.evict:
+            rounds.append(shrinks + evicts)
+        for units in rounds:
+            if self._could_suffice(units) and self._gather(units) and self.fits() is not None:
+                self._give_back()
+                found = self.taken.copy()
+                self.undo()
+                return found
+            self.undo()
+        return None
+
+    def candidates(self) -> tuple[list[Unit], list[Unit]]:
+        """Everything that may legally be asked, as surplus tasks and as whole jobs."""
+        shrinks: list[Unit] = []
+        evicts: list[Unit] = []
+        own = self.own_surplus and self._of_leaf(self.wish.leaf, shrinks, evicts)
+        if self.state.policy.reclaim and self._may_reclaim(own):
+            keys = tuple(key for key, amount in self.wish.need if amount)
+            for leaf in self.book.tree.leaves:
+                if leaf is self.wish.leaf or not self.book.holding.get(leaf.name):
+                    continue
+                theirs = self.wish.below(self.book.tree, leaf)[1]
+                if victim_side_over(theirs, keys, self.book.capacity):
+                    self._of_leaf(leaf, shrinks, evicts)
+        return shrinks, evicts
+
+    def _may_reclaim(self, own_evictable: bool) -> bool:
+        """Cheap refusal: a queue above its own share reclaims nothing, unless its own lower work could make room first."""
+        if own_evictable or self.state.policy.reclaim_rule == "share":
+            return True
+        leaf = (self.wish.leaf,)
+        return any(within(leaf, self.wish.need, self.book.capacity, quota) for quota in (True, False))
+
+    def _of_leaf(self, leaf: QueueNode, shrinks: list[Unit], evicts: list[Unit]) -> bool:
+        wish, own = self.wish, leaf is self.wish.leaf
+        some = False
+        for rec in self.state.holders(leaf.name):
+            self.spent += 1
+            if rec.id == wish.spec.id or not rec.places or (wish.flavor and rec.flavor != wish.flavor):
+                continue
+            if bool(wish.flavor) != bool(rec.spec.shape.gpu_milli):
+                continue
+            if safe_until(rec, self.state.policy) > self.protected_as_of:
+                continue
+            surplus = surplus_tasks(rec)
+            if surplus and (not own or own_harm(self.state.policy, wish, rec, False)):
+                self.surplus_left[rec.id] = surplus
+                shrinks += self._surplus_units(rec, leaf)
+            if evictable(rec) and (not own or own_harm(self.state.policy, wish, rec, True)):
+                amounts = unit_amounts(rec, len(rec.places))
+                evicts.append(Unit(rec, leaf, rec.places, True, amounts, lost_ms(rec, self.now_ms)))
+                some = True
+        return some
+
+    @staticmethod
+    def _surplus_units(rec: JobRec, leaf: QueueNode) -> list[Unit]:
+        """One unit per task; those on nodes with few tasks of the job first."""
+        counts: dict[str, int] = {}
+        for place in rec.places:
+            counts[place.node] = counts.get(place.node, 0) + 1
+        order = sorted(range(len(rec.places)), key=lambda i: (counts[rec.places[i].node], rec.places[i].node, -i))
+        amounts = unit_amounts(rec, 1)
+        return [Unit(rec, leaf, (rec.places[i],), False, amounts, rec.spec.restart_cost_ms) for i in order]
+
+    def _could_suffice(self, units: list[Unit]) -> bool:
+        wish = self.wish
+        if not wish.flavor:
+            return bool(units)
+        gain = sum(amount for unit in units for _, amount in unit.amounts)
+        return self.book.soon.free_milli.get(wish.flavor, 0) + gain >= wish.spec.shape.gpu_milli * wish.count
+
+    def _gather(self, units: list[Unit]) -> bool:
+        """Take victims until the wish fits."""
+        gap = self.book.tree.limit_gap(self.wish.leaf, self.wish.need, "plan")
+        while gap is not None:
+            node = gap[0]
+            below = partial(self._below_limit, node)
+            if not self._greedy([u for u in units if node in u.leaf.chain], below):
+                return False
+            gap = self.book.tree.limit_gap(self.wish.leaf, self.wish.need, "plan")
+        if not self.allowed() and not self._greedy([u for u in units if u.leaf is self.wish.leaf], self.allowed):
+            return False
+        shape = self.wish.spec.shape
+        simple = shape.gpu_milli == WHOLE and self.wish.spec.spread == ANY and not self.wish.near
+        if simple and not self.book.soon.partial.get(self.wish.flavor):
+            return self._greedy(units, lambda: self.fits() is not None)
+        return self._by_sites(units)
+
+    def _below_limit(self, node: QueueNode) -> bool:
+        gap = self.book.tree.limit_gap(self.wish.leaf, self.wish.need, "plan")
+        return gap is None or gap[0] is not node
+
+    def _greedy(self, units: list[Unit], done: Callable[[], bool]) -> bool:
+        left = [unit for unit in units if unit not in self.taken]
+        while not done():
+            keyed = [
+                (key, -int(unit.evict), index) for index, unit in enumerate(left) if (key := self.key(unit)) is not None
+            ]
+            if not keyed:
+                return False
+            self._take(left.pop(min(keyed)[2]))
+        return True
+
+    # -- tasks that need several devices of one node, one node for all, or one domain
+
+    def _by_sites(self, units: list[Unit]) -> bool:
+        while self.fits() is None:
+            best: tuple[tuple[int, ...], list[Unit]] | None = None
+            for tried, (nodes, target) in enumerate(self._sites(units), 1):
+                cost = self._try_site(nodes, target, units)
+                if cost is not None and (best is None or cost[0] < best[0]):
+                    best = cost
+                if best is not None and tried >= SITES_PER_ROUND:
+                    break
+            if best is None or not best[1]:
+                return False
+            for unit in best[1]:
+                self._take(unit)
+        return True
+
+    def _sites(self, units: list[Unit]) -> list[tuple[list[NodeSpace], int]]:
+        """Sets of nodes with the room that each has to reach, the ones with the least to free first."""
+        wish, soon = self.wish, self.book.soon
+        touched = {place.node for unit in units for place in unit.places}
+        nodes = [soon.nodes[n] for n in sorted(touched) if n in soon.nodes and soon.nodes[n].opened]
+        if wish.flavor:
+            nodes = [node for node in nodes if node.flavor == wish.flavor]
+        elif wish.spec.flavors:
+            nodes = [node for node in nodes if node.flavor in wish.spec.flavors]
+        shape, spread = wish.spec.shape, wish.spec.spread
+        if spread in (ANY, ONE_NODE):
+            if spread == ONE_NODE and wish.near:
+                nodes = [node for node in nodes if node.id in wish.near]
+            sites = [([node], wish.count if spread == ONE_NODE else node.room(shape) + 1) for node in nodes]
+            return sorted(sites, key=lambda site: (-site[0][0].whole, site[0][0].id))
+        domains: dict[str, list[NodeSpace]] = {}
+        for node in soon.nodes.values():
+            value = dict(node.spec.labels).get(spread)
+            if value is not None and node.opened and (not wish.flavor or node.flavor == wish.flavor):
+                domains.setdefault(value, []).append(node)
+        return [(domains[value], wish.count) for value in sorted(domains)]
+
+    def _try_site(
+        self, nodes: list[NodeSpace], target: int, units: list[Unit]
+    ) -> tuple[tuple[int, ...], list[Unit]] | None:
+        names = {node.id for node in nodes}
+        local = [unit for unit in units if any(place.node in names for place in unit.places)]
+        shape = self.wish.spec.shape
+        before = len(self.taken)
+
+        def done() -> bool:
+            return sum(node.room(shape) for node in nodes) >= target
+
+        harms: list[int] = []
+        enough = self._greedy(local, done)
+        mine = self.taken[before:]
+        if enough:
+            for unit in sorted(mine, key=lambda u: (not u.evict, -u.lost)):
+                self._return(unit)
+                if not done():
+                    self._take(unit)
+            mine = self.taken[before:]
+        for unit in reversed(mine.copy()):
+            self._return(unit)
+        if not enough:
+            return None
+        falls = 0
+        for unit in mine:
+            found = self.harm(unit)
+            harms.append(int(found[0]) if found else int(Harm.PREEMPT))
+            falls += max(0, found[1]) if found else 0
+        cost = (max(harms, default=0), falls, sum(unit.lost for unit in mine), len(mine))
+        return cost, mine
+
+    # -- minimality
+
+    def _give_back(self) -> None:
+        """Return every victim that is not needed, the most harmful first."""
+        order = sorted(self.taken, key=lambda u: (not u.evict, -u.rec.spec.priority, -u.lost, u.rec.id))
+        for unit in order:
+            self._return(unit)
+            if self.fits() is None or not self._still_legal(unit):
+                self._take(unit)
+
+    def _still_legal(self, returned: Unit) -> bool:
+        if self.state.policy.reclaim_rule == "share" or returned.leaf is not self.wish.leaf:
+            return True
+        for unit in self.taken:
+            if unit.leaf is self.wish.leaf:
+                continue
+            mine = self.wish.below(self.book.tree, unit.leaf)[0]
+            if not any(within(mine, self.wish.need, self.book.capacity, quota) for quota in (True, False)):
+                return False
+        return True

@@ -1,0 +1,104 @@
+"""The state as plain values and back. What can be computed from the rest is not written: indexes, accounts, reasons."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import fields
+from typing import Any
+
+from heliostat_scheduler.core.apply import watch
+from heliostat_scheduler.core.book import JobRec, NodeRec, Phase
+from heliostat_scheduler.core.codec import decode, encode
+from heliostat_scheduler.core.model import JobSpec, NodeSpec, Policy, QueueSpec, TaskPlace
+from heliostat_scheduler.core.state import State
+
+FORMAT = 1
+_DERIVED = frozenset({"counted", "at_nodes", "spec"})
+_PLACES = frozenset({"places", "leaving", "claim"})
+_FIELDS = tuple(field.name for field in fields(JobRec) if field.name not in _DERIVED)
+_DEFAULTS = {field.name: field.default for field in fields(JobRec) if field.name not in _DERIVED}
+
+
+def job_record(rec: JobRec) -> dict[str, Any]:  # Any: JSON
+    """One job; fields at their default are left out."""
+    body: dict[str, Any] = {"spec": encode(rec.spec)}
+    for name in _FIELDS:
+        value = getattr(rec, name)
+        if value != _DEFAULTS[name]:
+            body[name] = encode(value)
+    return body
+
+
+def node_record(rec: NodeRec) -> dict[str, Any]:  # Any: JSON
+    return {
+        "spec": encode(rec.spec), "up": rec.up, "cordoned": rec.cordoned, "draining": rec.draining, "down_at": rec.down_at,
+    }  # fmt: skip
+
+
+def snapshot_state(state: State) -> dict[str, Any]:  # Any: JSON
+    book = state.book
+    return {
+        "format": FORMAT,
+        "policy": encode(state.policy),
+        "queues": encode(book.tree.specs),
+        "usage": {name: node.usage for name, node in sorted(book.tree.by_name.items()) if node.usage},
+        "nodes": [node_record(book.nodes[node_id]) for node_id in sorted(book.nodes)],
+        "blocked": book.blocked,
+        "jobs": [job_record(book.jobs[job_id]) for job_id in sorted(book.jobs)],
+        "failed": state.failed,
+        "cycle": state.cycle,
+        "now_ms": state.now_ms,
+    }
+
+
+def restore_state(data: dict[str, Any]) -> State:  # Any: JSON
+    if data.get("format") != FORMAT:
+        raise ValueError(f"snapshot of format {data.get('format')}, this engine reads {FORMAT}")
+    queues = decode(tuple[QueueSpec, ...], data["queues"])
+    state = State(decode(Policy, data["policy"]), queues)
+    state.cycle, state.now_ms = data["cycle"], data["now_ms"]
+    state.failed = dict(data["failed"])
+    for name, usage in data["usage"].items():
+        state.book.tree.by_name[name].usage = dict(usage)
+    state.book.blocked = dict(data["blocked"])
+    for row in data["nodes"]:
+        spec = decode(NodeSpec, row["spec"])
+        state.book.put_node(spec)
+        state.book.nodes[spec.id] = NodeRec(spec, row["up"], row["cordoned"], row["draining"], row["down_at"])
+        state.book.refresh_node(spec.id)
+        if not row["up"] and state.policy.forget_down_ms:
+            heapq.heappush(state.timers, (row["down_at"] + state.policy.forget_down_ms, ""))
+    for row in data["jobs"]:
+        rec = _job(row)
+        state.book.jobs[rec.id] = rec
+        for other in rec.spec.dependencies:
+            state.dependents.setdefault(other, set()).add(rec.id)
+        if rec.spec.elastic:
+            state.elastic.add(rec.id)
+        _occupy(state, rec)
+    for job_id in sorted(state.book.jobs):
+        rec = state.book.jobs[job_id]
+        state.settle(rec, state.now_ms)
+        watch(state, rec)
+    return state
+
+
+def _job(row: dict[str, Any]) -> JobRec:  # Any: JSON
+    rec = JobRec(decode(JobSpec, row["spec"]))
+    for name, value in row.items():
+        if name in _PLACES:
+            value = decode(tuple[TaskPlace, ...], value)
+        elif name == "phase":
+            value = Phase(value)
+        elif isinstance(value, list):
+            value = tuple(tuple(item) if isinstance(item, list) else item for item in value)
+        if name != "spec":
+            setattr(rec, name, value)
+    return rec
+
+
+def _occupy(state: State, rec: JobRec) -> None:
+    shape = rec.spec.shape
+    state.book.now.take((*rec.places, *rec.claim, *rec.leaving), shape)
+    state.book.soon.take((*rec.places, *rec.claim), shape)
+    state.book.account(rec)

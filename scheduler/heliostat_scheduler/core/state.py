@@ -1,0 +1,167 @@
+"""The whole state of an engine: the book, the waiting lines, the policy, and the few things that remember time.
+
+`settle` and `unsettle` are the only ways in and out of the waiting lines. Every event is: check, unsettle, change, settle.
+`stale` says that a full look at all waiting work is due; without it a cycle only judges what is fresh, because nothing that
+could let an already judged job start has changed.
+"""
+
+from __future__ import annotations
+
+import heapq
+
+from heliostat_scheduler.core.book import HOLDING, Book, JobRec, Phase, task_amounts
+from heliostat_scheduler.core.judge import personal_reason, structural_reason
+from heliostat_scheduler.core.model import JobSpec, Policy, QueueSpec
+from heliostat_scheduler.core.reasons import Reason, ReasonCode
+from heliostat_scheduler.core.structure import Structure
+from heliostat_scheduler.core.tree import QueueTree
+from heliostat_scheduler.core.waiting import (
+    Group,
+    OrderKey,
+    Signature,
+    Waiting,
+    age_steps,
+    demand_amounts,
+    next_age_ms,
+)
+
+
+class State:
+    """Everything a decision may depend on."""
+
+    def __init__(self, policy: Policy, queues: tuple[QueueSpec, ...] = ()) -> None:
+        self.policy = policy
+        self.book = Book(QueueTree(queues))
+        self.waiting = Waiting()
+        self.cycle = 0
+        self.now_ms = 0
+        self.stale = True
+        self.recheck_at: int | None = None
+        self.timers: list[tuple[int, str]] = []
+        self.attention: set[str] = set()
+        self.elastic: set[str] = set()
+        self.dependents: dict[str, set[str]] = {}
+        self.failed: dict[str, str] = {}
+        self.flavors: tuple[str, ...] = ()
+        self.structure = Structure({}, {})
+        self.restructure = True
+        self.entitled_before: tuple[tuple[int, ...], ...] = ()
+
+    # -- order and groups
+
+    def order_key(self, rec: JobRec, now_ms: int) -> OrderKey:
+        spec = rec.spec
+        priority = spec.priority + age_steps(spec, self.policy, now_ms)
+        return OrderKey(-priority, 0, rec.rank, spec.submitted_at_ms, spec.id)
+
+    def signature(self, rec: JobRec) -> Signature:
+        spec = rec.spec
+        limited = bool(self.book.tree.by_name[spec.queue].spec.user_limit)
+        delay = self.policy.preemption_delay_ms if spec.preemption_delay_ms is None else spec.preemption_delay_ms
+        length = self.length_ms(rec)
+        return Signature(
+            spec.queue, spec.priority, spec.preemptibility, spec.shape, spec.min_tasks, spec.max_tasks, spec.sizes,
+            spec.flavors, spec.spread, spec.elastic, spec.user if limited else "",
+            spec.submitted_at_ms + delay if delay else 0, length,
+        )  # fmt: skip
+
+    def length_ms(self, rec: JobRec) -> int:
+        """The runtime bound that backfill may count on; 0 when nothing is known or needed."""
+        if not self.policy.backfill:
+            return 0
+        return rec.spec.max_runtime_ms or 0
+
+    def blocked_by(self, spec: JobSpec) -> str | None:
+        """The first dependency that is not done successfully."""
+        for other in spec.dependencies:
+            if other in self.book.jobs or other in self.failed:
+                return other
+        return None
+
+    def settle(self, rec: JobRec, now_ms: int) -> None:
+        """Put a waiting job where it belongs: in its queue's order, and in its group if it may be tried."""
+        if rec.phase in HOLDING:
+            return
+        if rec.id not in self.waiting.keys:
+            self.waiting.enter(rec, self.order_key(rec, now_ms))
+            due = next_age_ms(rec.spec, self.policy, now_ms)
+            if due is not None:
+                heapq.heappush(self.timers, (due, rec.id))
+        if rec.phase is Phase.HELD or rec.claim or self.blocked_by(rec.spec) is not None:
+            return
+        if rec.retry_at > now_ms:
+            heapq.heappush(self.timers, (rec.retry_at, rec.id))
+            return
+        group = self.waiting.join(rec, self.signature(rec))
+        self._count_group(group, 1, new=len(group.members) == 1)
+
+    def unsettle(self, rec: JobRec) -> None:
+        """Take a job out of its group and its queue's order."""
+        self.part(rec)
+        self.waiting.quit(rec)
+
+    def part(self, rec: JobRec) -> None:
+        """Take a job out of its group only: it keeps its place in the order."""
+        group = self.waiting.part(rec)
+        if group is not None:
+            self._count_group(group, -1)
+
+    def _count_group(self, group: Group, sign: int, new: bool = False) -> None:
+        if new:
+            group.feasible = self.could_ever_fit(group.spec)
+        if group.feasible:
+            amounts = demand_amounts(group.spec, self.flavors, group.spec.max_tasks)
+            self.book.tree.add(self.book.tree.by_name[group.signature.queue], "want", amounts, sign)
+
+    def refresh(self) -> None:
+        """After a change of nodes or queues: what can ever fit, and every queue account, from nothing."""
+        if not self.restructure:
+            return
+        self.restructure = False
+        self.stale = True
+        self.structure = Structure(self.book.nodes, self.book.blocked)
+        self.flavors = self.structure.flavors
+        tree = QueueTree(self.book.tree.specs)
+        for name, node in tree.by_name.items():
+            node.usage = self.book.tree.by_name[name].usage
+        self.book.recount(tree)
+        for line in self.waiting.lines.values():
+            for group in line.groups.values():
+                group.feasible = self.could_ever_fit(group.spec)
+                if group.feasible:
+                    amounts = demand_amounts(group.spec, self.flavors, group.spec.max_tasks * len(group.members))
+                    tree.add(tree.by_name[group.signature.queue], "want", amounts, 1)
+
+    def replace_queues(self, tree: QueueTree) -> None:
+        for name, node in tree.by_name.items():
+            old = self.book.tree.by_name.get(name)
+            if old is not None:
+                node.usage = old.usage
+        self.book.recount(tree)
+        self.restructure = True
+
+    # -- what can ever fit
+
+    def could_ever_fit(self, spec: JobSpec) -> bool:
+        """Whether the gang minimum fits into the empty cluster of today and under every limit."""
+        return structural_reason(self, spec) is None
+
+    # -- reasons
+
+    def waiting_reason(self, rec: JobRec) -> Reason | None:
+        """The one reason why a waiting job waits (None: it holds a lease)."""
+        if rec.phase in HOLDING:
+            return None
+        mine = personal_reason(self, rec)
+        if mine is not None:
+            return mine
+        group = self.waiting.group_of.get(rec.id)
+        if group is None or group.reason is None:
+            return Reason(ReasonCode.PENDING_EVALUATION, (("position", self.waiting.position(rec) or 0),))
+        return group.reason
+
+    def holders(self, queue: str) -> list[JobRec]:
+        return [self.book.jobs[job_id] for job_id in sorted(self.book.holding.get(queue, ()))]
+
+    def need(self, spec: JobSpec, flavor: str, tasks: int) -> tuple[tuple[str, int], ...]:
+        return task_amounts(spec, flavor, tasks)

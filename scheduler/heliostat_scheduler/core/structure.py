@@ -1,0 +1,84 @@
+"""What the empty cluster could hold: the yardstick for "this can never run here".
+
+Nodes are counted by *kind* (equal hardware), so that the answer for one shape costs as many steps as there are kinds, not
+nodes. Two clusters are kept: every *known* node (also those that are down, cordoned or partly blocked just now), and the
+*usable* ones of this moment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from heliostat_scheduler.core.book import NodeRec
+from heliostat_scheduler.core.model import NodeSpec, TaskShape
+from heliostat_scheduler.core.placement import ANY, ONE_NODE
+from heliostat_scheduler.core.space import NodeSpace
+
+Kind = tuple[NodeSpec, int]
+"""A node's hardware (its record without id, slots and labels) and its number of usable devices."""
+
+
+class Structure:
+    """Kinds of nodes with their counts, and the largest gang of a shape, remembered."""
+
+    def __init__(self, nodes: dict[str, NodeRec], blocked: dict[str, str]) -> None:
+        self.nodes = nodes
+        self.blocked = blocked
+        self.known: dict[Kind, int] = {}
+        self.usable: dict[Kind, int] = {}
+        for node_id in sorted(nodes):
+            rec = nodes[node_id]
+            bare = replace(rec.spec, id="", slots=(), labels=())
+            _count(self.known, (bare, len(rec.spec.slots)))
+            if rec.opened:
+                _count(self.usable, (bare, sum(1 for slot in rec.spec.slots if slot.id not in blocked)))
+        self.flavors = tuple(sorted({kind.flavor for kind, devices in self.known if devices}))
+        self.node_flavors = tuple(sorted({kind.flavor for kind, _ in self.known}))
+        self._largest: dict[tuple[TaskShape, str, str, bool], int] = {}
+
+    def largest(self, shape: TaskShape, flavor: str, spread: str, usable: bool) -> int:
+        """The largest gang of this shape on nodes of this flavor ('' = any node, for CPU-only tasks)."""
+        key = (shape, flavor, spread, usable)
+        found = self._largest.get(key)
+        if found is None:
+            found = self._largest[key] = self._measure(shape, flavor, spread, usable)
+        return found
+
+    def largest_task_milli(self, flavors: tuple[str, ...]) -> int:
+        """Devices of the biggest node, in milli-GPU."""
+        return max((devices * 1000 for kind, devices in self.known if not flavors or kind.flavor in flavors), default=0)
+
+    def _measure(self, shape: TaskShape, flavor: str, spread: str, usable: bool) -> int:
+        if spread not in (ANY, ONE_NODE):
+            return self._measure_domains(shape, flavor, spread, usable)
+        rooms = [
+            (room_of(kind, shape), count)
+            for kind, count in (self.usable if usable else self.known).items()
+            if flavor in ("", kind[0].flavor)
+        ]
+        if spread == ONE_NODE:
+            return max((room for room, _ in rooms), default=0)
+        return sum(room * count for room, count in rooms)
+
+    def _measure_domains(self, shape: TaskShape, flavor: str, spread: str, usable: bool) -> int:
+        sums: dict[str, int] = {}
+        for rec in self.nodes.values():
+            value = dict(rec.spec.labels).get(spread)
+            if value is None or flavor not in ("", rec.spec.flavor) or (usable and not rec.opened):
+                continue
+            free = sum(1 for slot in rec.spec.slots if not usable or slot.id not in self.blocked)
+            sums[value] = sums.get(value, 0) + room_of((rec.spec, free), shape)
+        return max(sums.values(), default=0)
+
+
+def room_of(kind: Kind, shape: TaskShape) -> int:
+    """How many tasks an empty node of this kind holds."""
+    spec, devices = kind
+    node = NodeSpace(replace(spec, slots=()), frozenset(), True)
+    node.free = [1000] * devices
+    node.whole = devices
+    return node.room(shape)
+
+
+def _count(counts: dict[Kind, int], kind: Kind) -> None:
+    counts[kind] = counts.get(kind, 0) + 1

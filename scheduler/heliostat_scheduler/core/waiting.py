@@ -1,0 +1,203 @@
+"""The waiting jobs of every queue: in order, and grouped so that identical jobs are judged once.
+
+A *group* is all waiting jobs of one queue whose answer must be the same: equal shape, sizes, class, preemptibility, flavors and
+spread. Only the first of a group is tried; if it cannot start, the whole group shares its reason. Jobs that may not be tried now
+(held, backing off, waiting for another job, or already holding a promise) are in the queue's order but in no group.
+
+The order inside a queue is a key of plain integers: effective class (class plus aging in steps, bounded below one class), the
+user's decayed usage in steps, rank among equals, submission time, id.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from heliostat_scheduler.core.book import JobRec, task_amounts
+from heliostat_scheduler.core.model import CPU, MEMORY, Amounts, JobSpec, Policy, Preemptibility, TaskShape
+from heliostat_scheduler.core.reasons import Reason
+
+
+class OrderKey(NamedTuple):
+    """Smaller goes first."""
+
+    minus_priority: int
+    user_usage: int
+    rank: int
+    submitted_at_ms: int
+    job_id: str
+
+
+class Signature(NamedTuple):
+    """What makes two waiting jobs of a queue alike."""
+
+    queue: str
+    priority: int
+    preemptibility: Preemptibility
+    shape: TaskShape
+    min_tasks: int
+    max_tasks: int
+    sizes: tuple[int, ...]
+    flavors: tuple[str, ...]
+    spread: str
+    elastic: bool
+    user: str
+    delay_ms: int
+    length_ms: int
+
+
+class Footprint(NamedTuple):
+    """What decides whether a gang fits anywhere at all."""
+
+    shape: TaskShape
+    min_tasks: int
+    flavors: tuple[str, ...]
+    spread: str
+
+
+@dataclass(slots=True)
+class Group:
+    """Identical waiting jobs, in order. `reason` is why the first (hence each) does not start."""
+
+    signature: Signature
+    spec: JobSpec
+    members: list[OrderKey] = field(default_factory=list)
+    reason: Reason | None = None
+    fresh: bool = True
+    feasible: bool = True
+    counted: int = 0
+
+    @property
+    def head(self) -> OrderKey:
+        return self.members[0]
+
+
+@dataclass(slots=True)
+class QueueLine:
+    """One leaf queue: all waiting jobs in order, and the groups that may be tried."""
+
+    order: list[OrderKey] = field(default_factory=list)
+    groups: dict[Signature, Group] = field(default_factory=dict)
+    fresh: set[Signature] = field(default_factory=set)
+
+
+def age_steps(spec: JobSpec, policy: Policy, now_ms: int) -> int:
+    if not policy.aging_step_ms or not policy.aging_step_priority:
+        return 0
+    steps = max(0, now_ms - spec.submitted_at_ms) // policy.aging_step_ms
+    return min(policy.aging_max_priority, steps * policy.aging_step_priority)
+
+
+def next_age_ms(spec: JobSpec, policy: Policy, now_ms: int) -> int | None:
+    """When the job's aging rises next, or None when it is at its most."""
+    if not policy.aging_step_ms or not policy.aging_step_priority:
+        return None
+    if age_steps(spec, policy, now_ms) >= policy.aging_max_priority:
+        return None
+    done = max(0, now_ms - spec.submitted_at_ms) // policy.aging_step_ms
+    return spec.submitted_at_ms + (done + 1) * policy.aging_step_ms
+
+
+def demand_amounts(spec: JobSpec, known_flavors: tuple[str, ...], tasks: int) -> Amounts:
+    """What a waiting job asks for. One that accepts several flavors asks for it in each."""
+    if spec.shape.gpu_milli == 0:
+        return task_amounts(spec, "", tasks)
+    return tuple(pair for flavor in spec.flavors or known_flavors for pair in task_amounts(spec, flavor, tasks))
+
+
+def resource_keys(spec: JobSpec, known_flavors: tuple[str, ...]) -> tuple[str, ...]:
+    return (CPU, MEMORY) if spec.shape.gpu_milli == 0 else (spec.flavors or known_flavors)
+
+
+class Waiting:
+    """Every queue's line. Keys are computed here and remembered, so that a job is found again when its key changed."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, QueueLine] = {}
+        self.keys: dict[str, OrderKey] = {}
+        self.group_of: dict[str, Group] = {}
+
+    def copy(self) -> Waiting:
+        twin = Waiting()
+        twin.keys = self.keys.copy()
+        for name, line in self.lines.items():
+            mine = QueueLine(line.order.copy(), {}, line.fresh.copy())
+            for signature, group in line.groups.items():
+                mine.groups[signature] = Group(
+                    signature,
+                    group.spec,
+                    group.members.copy(),
+                    group.reason,
+                    group.fresh,
+                    group.feasible,
+                    group.counted,
+                )
+            twin.lines[name] = mine
+            for group in mine.groups.values():
+                for member in group.members:
+                    twin.group_of[member.job_id] = group
+        return twin
+
+    def line(self, queue: str) -> QueueLine:
+        return self.lines.setdefault(queue, QueueLine())
+
+    def enter(self, rec: JobRec, key: OrderKey) -> None:
+        """The job takes its place in its queue's order."""
+        self.keys[rec.id] = key
+        insort(self.line(rec.spec.queue).order, key)
+
+    def join(self, rec: JobRec, signature: Signature) -> Group:
+        """The job may be tried from now on."""
+        line = self.line(rec.spec.queue)
+        group = line.groups.get(signature)
+        if group is None:
+            group = line.groups[signature] = Group(signature, rec.spec)
+        if group.fresh or group.reason is None:
+            line.fresh.add(signature)
+        insort(group.members, self.keys[rec.id])
+        group.spec = rec.spec
+        self.group_of[rec.id] = group
+        return group
+
+    def part(self, rec: JobRec) -> Group | None:
+        """The job may not be tried any more (it keeps its place in the order)."""
+        group = self.group_of.pop(rec.id, None)
+        if group is None:
+            return None
+        _discard(group.members, self.keys[rec.id])
+        if not group.members:
+            line = self.line(group.signature.queue)
+            line.groups.pop(group.signature, None)
+            line.fresh.discard(group.signature)
+        return group
+
+    def quit(self, rec: JobRec) -> None:
+        """The job waits no longer."""
+        key = self.keys.pop(rec.id, None)
+        if key is not None:
+            _discard(self.line(rec.spec.queue).order, key)
+
+    def rekey(self, rec: JobRec, key: OrderKey) -> None:
+        old = self.keys[rec.id]
+        if old == key:
+            return
+        line = self.line(rec.spec.queue)
+        _discard(line.order, old)
+        insort(line.order, key)
+        self.keys[rec.id] = key
+        group = self.group_of.get(rec.id)
+        if group is not None:
+            _discard(group.members, old)
+            insort(group.members, key)
+
+    def position(self, rec: JobRec) -> int | None:
+        key = self.keys.get(rec.id)
+        return None if key is None else bisect_left(self.line(rec.spec.queue).order, key) + 1
+
+
+def _discard(rows: list[OrderKey], key: OrderKey) -> None:
+    index = bisect_left(rows, key)
+    if index >= len(rows) or rows[index] != key:
+        raise AssertionError(f"the queue order lost {key.job_id}")
+    del rows[index]
