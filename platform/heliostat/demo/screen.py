@@ -43,9 +43,8 @@ class Lines(Audience):
     def glance(self, glance: Glance) -> None:
         for job in glance.jobs:
             steps = glance.steps.get(job["id"], 0)
-            hundreds = (
-                f" ({steps // 200 * 200}+ of {TOTAL_STEPS} steps)" if steps and job.get("state") == "running" else ""
-            )
+            shown = steps // 200 * 200 if job.get("state") == "running" else 0
+            hundreds = f" ({shown}+ of {TOTAL_STEPS} steps)" if shown else ""
             key = f"{job.get('state')} {(job.get('reason') or {}).get('code')} {job.get('attempts')} {hundreds}"
             if self._said.get(job["id"]) != key:
                 self._said[job["id"]] = key
