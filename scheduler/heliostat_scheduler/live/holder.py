@@ -134,8 +134,7 @@ class Holder:
         env = node_environment()
         env["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
         devices = ",".join(str(device) for device in self._task.devices)
-        env |= {"CUDA_VISIBLE_DEVICES": devices, **dict(self._task.spec.env), "PYTHONUNBUFFERED": "1"}
-        env["CUDA_VISIBLE_DEVICES"] = devices
+        env |= {"PYTHONUNBUFFERED": "1", **dict(self._task.spec.env), "CUDA_VISIBLE_DEVICES": devices}
         if self._task.nodes > 1:
             env |= self._rendezvous()
         return env

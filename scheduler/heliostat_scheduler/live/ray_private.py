@@ -45,6 +45,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "gcs_service_pb2.GetAllNodeInfoReply": ("node_info_list",),
     "gcs_service_pb2.InternalKVGetRequest": ("key", "namespace"),
     "gcs_service_pb2.InternalKVPutRequest": ("key", "value", "overwrite", "namespace"),
+    "gcs_service_pb2.InternalKVDelRequest": ("key", "namespace", "del_by_prefix"),
     "gcs_pb2.ActorTableData": (
         "actor_id", "state", "name", "ray_namespace", "class_name", "job_id", "node_id", "pid", "placement_group_id",
         "required_resources", "resource_mapping", "serialized_runtime_env",
@@ -64,7 +65,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "PlacementGroupInfoGcsService": ("GetAllPlacementGroup", "RemovePlacementGroup"),
     "JobInfoGcsService": ("GetAllJobInfo",),
     "NodeInfoGcsService": ("GetAllNodeInfo",),
-    "InternalKVGcsService": ("InternalKVGet", "InternalKVPut"),
+    "InternalKVGcsService": ("InternalKVGet", "InternalKVPut", "InternalKVDel"),
     "NodeManagerService": ("GetNodeStats", "PrestartWorkers"),
 }
 
@@ -178,6 +179,10 @@ class RayTables:
             key=key.encode(), value=value.encode(), overwrite=True, namespace=KV_NAMESPACE
         )
         await self._kv.InternalKVPut(request, timeout=TIMEOUT_S)
+
+    async def kv_delete(self, key: str) -> None:
+        request = gcs_service_pb2.InternalKVDelRequest(key=key.encode(), namespace=KV_NAMESPACE, del_by_prefix=False)
+        await self._kv.InternalKVDel(request, timeout=TIMEOUT_S)
 
     async def workers(self, raylet: str) -> list[WorkerRow]:
         """The worker processes of one node and what each uses. The raylet asks every one of them: not for every second."""
