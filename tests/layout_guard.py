@@ -17,7 +17,15 @@ SOURCE_ROOTS = {
     "platform": "heliostat",
 }
 VAGUE_NAMES = {"utils", "helpers", "common", "manager", "misc"}
-TOP_LEVEL = {"README.md", "pyproject.toml", "cluster.yaml", "Makefile", "constraints.txt", "CHANGELOG.md", "CONTRIBUTING.md"}
+TOP_LEVEL = {
+    "README.md",
+    "pyproject.toml",
+    "cluster.yaml",
+    "Makefile",
+    "constraints.txt",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+}
 
 
 def findings(root: Path, files: list[str]) -> list[str]:
@@ -36,7 +44,9 @@ def _about_source_root(path: Path) -> list[str]:
     if package is None or len(path.parts) < 2:
         return []
     if path.parts == (path.parts[0], "__init__.py"):
-        return [f"{path}: no source root gets an __init__.py; platform/__init__.py shadows Python's own platform module"]
+        return [
+            f"{path}: no source root gets an __init__.py; platform/__init__.py shadows Python's own platform module"
+        ]
     if path.parts[1] != package:
         return [f"{path}: {path.parts[0]}/ holds exactly one package, {package}"]
     return []

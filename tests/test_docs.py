@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-
 from heliostat_scheduler.core.lifecycle import mermaid
 from heliostat_scheduler.core.reasons import ReasonCode
 

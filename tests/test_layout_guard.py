@@ -13,7 +13,9 @@ CASES = [
     pytest.param("jobs/test_x.py", "tests live in tests/ only", id="no test beside the sources"),
     pytest.param("jobs/other/x.py", "exactly one package", id="a source root holds one package"),
     pytest.param("platform/heliostat/utils.py", "after its idea", id="no vague module names"),
-    pytest.param("scheduler/queue.py", "exactly one package", id="nothing beside the package that shadows the standard library"),
+    pytest.param(
+        "scheduler/queue.py", "exactly one package", id="nothing beside the package that shadows the standard library"
+    ),
 ]
 
 
