@@ -61,8 +61,10 @@ REFRESH_S = 2.0
 LOST_PATIENCE_S = 120.0
 FLUSH_S = 5.0
 
-SAVED, YOUNG, DEADLINE, REVOKED_LEASE, IDLE, FINISHED = "saved", "young", "deadline", "revoked", "idle", "finished"
-"""How an order was fulfilled: a checkpoint came; nothing to save; out of time; hard stop; no workers; training was over."""
+SAVED, YOUNG, DEADLINE, REVOKED_LEASE = "saved", "young", "deadline", "revoked"
+BROKE, IDLE, FINISHED = "broke", "idle", "finished"
+"""How an order was fulfilled: a checkpoint came; nothing to save; out of time; hard stop; the workers failed by themselves; there
+were none; training was over."""
 
 
 @dataclass
@@ -173,9 +175,11 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
         return await super()._step()
 
     async def _step_without_workers(self, state: Any) -> Any:
+        how = IDLE
         if self._worker_group is not None:  # stock keeps a broken group, and its GPUs, until it starts the next
+            how = (self._how_fulfilled(self._mark) if self._mark else "") or BROKE
             self._let_go()
-        self._say_released(IDLE)
+        self._say_released(how)
         lease = self._link.lease
         if self._link.gone or not may_run(lease) or lease.epoch <= self._broken_epoch or not places_of(lease):
             self._give_up_in_time()
