@@ -8,6 +8,9 @@ from datetime import datetime
 from heliostat.render.amounts import clock, count, duration, parse_time, size
 from heliostat.wire.shapes import ExplanationJson, RemedyJson
 
+AMOUNTS = frozenset({"needs", "free", "gap", "used", "limit", "quota", "entitled", "most", "lent", "borrowed"})
+PER_TASK = {"gpu_milli": "GPU", "cpu_milli": "CPU"}
+
 
 def explanation_text(explanation: ExplanationJson, now: datetime) -> str:
     head = f"{explanation.get('job_id', '?')} is {explanation.get('state', '?')}"
@@ -32,23 +35,36 @@ def explanation_text(explanation: ExplanationJson, now: datetime) -> str:
 
 
 def facts_text(facts: Mapping[str, int | str]) -> str:
-    """`needs 2 GPU, free 1 GPU, ...`: the unit is in the fact's name (`_milli_gpu`, `_ms`, `_bytes`)."""
-    return ", ".join(_fact(name, value) for name, value in facts.items())
+    """`needs 2 GPU, free 1 GPU, ...`: amounts have the unit of the fact `resource`, other numbers the one in their name."""
+    resource = str(facts.get("resource", ""))
+    return ", ".join(
+        _fact(name, value, resource) for name, value in facts.items() if name != "resource" or len(facts) == 1
+    )
 
 
-def _fact(name: str, value: int | str) -> str:
+def _fact(name: str, value: int | str, resource: str) -> str:
+    words = name.replace("_", " ")
     if isinstance(value, str | bool):
-        return f"{name.replace('_', ' ')} {value}"
-    for suffix in ("_gpu_milli", "_milli_gpu", "_gpus_milli"):
-        if name.endswith(suffix):
-            return f"{name.removesuffix(suffix).replace('_', ' ')} {count(value / 1000)} GPU"
+        return f"{words} {value}"
+    if name in AMOUNTS and resource:
+        return f"{words} {_amount(value, resource)}"
+    if name in PER_TASK:
+        return f"{PER_TASK[name]} per task {count(value / 1000)}"
     if name.endswith("_milli"):
-        return f"{name.removesuffix('_milli').replace('_', ' ')} {count(value / 1000)}"
+        return f"{words.removesuffix(' milli')} {count(value / 1000)}"
     if name.endswith("_ms"):
-        return f"{name.removesuffix('_ms').replace('_', ' ')} {duration(value / 1000)}"
+        return f"{words.removesuffix(' ms')} {duration(value / 1000)}"
     if name.endswith("_bytes"):
-        return f"{name.removesuffix('_bytes').replace('_', ' ')} {size(value)}"
-    return f"{name.replace('_', ' ')} {value}"
+        return f"{words.removesuffix(' bytes')} {size(value)}"
+    return f"{words} {value}"
+
+
+def _amount(value: int, resource: str) -> str:
+    """Flavors and `cpu` are counted in thousandths, `memory` in bytes."""
+    if resource == "memory":
+        return size(value)
+    unit = "CPU" if resource == "cpu" else "GPU"
+    return f"{count(value / 1000)} {unit}" + (f" ({resource})" if resource not in ("cpu", "gpu") else "")
 
 
 def _place(explanation: ExplanationJson, now: datetime) -> list[str]:

@@ -9,6 +9,7 @@ Redirects and proxies are not followed: a control plane answers on its own addre
 from __future__ import annotations
 
 import http.client
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -86,6 +87,7 @@ class HttpTransport:
         self._port = parts.port or (443 if self._tls else 80)
         self._prefix = parts.path.rstrip("/")
         self._idle: http.client.HTTPConnection | None = None
+        self._pid = os.getpid()
         self._lock = threading.Lock()
 
     def send(self, request: Request) -> Response:
@@ -133,7 +135,9 @@ class HttpTransport:
     def _take(self, timeout_s: float) -> tuple[http.client.HTTPConnection, bool]:
         with self._lock:
             idle, self._idle = self._idle, None
-        if idle is None or idle.sock is None:
+            forked = self._pid != os.getpid()
+            self._pid = os.getpid()
+        if idle is None or idle.sock is None or forked:  # a forked child must not talk on its parent's connection
             return self._connect(timeout_s), False
         idle.sock.settimeout(timeout_s)
         return idle, True

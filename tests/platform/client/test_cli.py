@@ -179,8 +179,8 @@ def test_logs(server: FakeServer, helio: Helio) -> None:
 def test_explain(busy: FakeServer, helio: Helio) -> None:
     busy.explanations["job-02"] = {
         "code": "InsufficientFree", "sentence": "needs 8 GPUs, 3 short", "position": 1, "blockers": ["job-01"],
-        "facts": {"needed_gpu_milli": 8000, "free_gpu_milli": 5000, "waits_ms": 61000, "memory_bytes": 1024**3, "flavor": "a100"},
-        "checks": [{"name": "limit", "ok": True, "facts": {"limit_gpu_milli": 16000}}, {"name": "free", "ok": False, "facts": {}}],
+        "facts": {"resource": "a100", "needs": 8000, "free": 5000, "waited_ms": 61000, "memory_bytes": 1024**3, "gpu_milli": 500},
+        "checks": [{"name": "limit", "ok": True, "facts": {"resource": "gpu", "limit": 16000}}, {"name": "free", "ok": False, "facts": {}}],
         "remedies": [
             {"kind": "apply", "action": "change_job", "text": "Ask for 5 GPUs; it starts at once.",
              "command": "helio edit job-02 --gpus 5", "evicts": []},
@@ -193,7 +193,7 @@ def test_explain(busy: FakeServer, helio: Helio) -> None:
     assert helio("explain", "job-02").out == (
         "job-02 is queued (InsufficientFree)\n"
         "  needs 8 GPUs, 3 short\n"
-        "  numbers    needed 8 GPU, free 5 GPU, waits 1m 1s, memory 1 GiB, flavor a100\n"
+        "  numbers    needs 8 GPU (a100), free 5 GPU (a100), waited 1m 1s, memory 1 GiB, GPU per task 0.5\n"
         "  position   1 in its queue\n"
         "  held by    job-01\n"
         "  ✔ limit    limit 16 GPU\n"
