@@ -32,21 +32,21 @@ class Record:
     state_digest: str
 
     def row(self, previous: str) -> DecisionLog:
-        events = b"[" + b",".join(b"[%d,%s]" % (at_ms, codec.encode(event)) for at_ms, event in self.events) + b"]"
-        decisions = codec.encode(self.plan)
+        events = "[" + ",".join(f"[{at_ms},{codec.to_json(event)}]" for at_ms, event in self.events) + "]"
+        decisions = codec.to_json(self.plan)
         body = {
             "cycle": self.cycle,
             "at_ms": self.at_ms,
-            "events": events.decode(),
-            "decisions": decisions.decode(),
+            "events": events,
+            "decisions": decisions,
             "policy_digest": self.policy_digest,
             "state_digest": self.state_digest,
         }
         return DecisionLog(
             cycle=self.cycle,
             at_ms=self.at_ms,
-            events=events,
-            decisions=decisions,
+            events=events.encode(),
+            decisions=decisions.encode(),
             policy_digest=self.policy_digest,
             state_digest=self.state_digest,
             previous=previous,

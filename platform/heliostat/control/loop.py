@@ -293,10 +293,14 @@ class Loop:
 
     def _cycle_due(self, now_ms: int) -> bool:
         """Decide when something changed, but never while nobody could carry it out: nodes without a bridge."""
-        wakeup = self.engine.next_wakeup_ms()
-        wanted = self._dirty or (wakeup is not None and wakeup <= now_ms)
-        able = self.bridge.connected or not self.executor.nodes
-        return wanted and able and now_ms >= self._next_cycle_ms
+        at_ms = self._next_decision_ms()
+        return at_ms is not None and at_ms <= now_ms
+
+    def _next_decision_ms(self) -> int | None:
+        if self.executor.nodes and not self.bridge.connected:
+            return None
+        wakeup = 0 if self._dirty else self.engine.next_wakeup_ms()
+        return None if wakeup is None else max(wakeup, self._next_cycle_ms)
 
     def _cycle(self, out: Outbox, now_ms: int) -> None:
         began = time.perf_counter()
@@ -325,9 +329,7 @@ class Loop:
             out.step("snapshot", lambda s: decision_log.keep_snapshot(s, cycle, now_ms, body, digest))
 
     def _due(self, now_ms: int) -> int | None:
-        moments = [self.deadlines.next_ms(connected=self.bridge.connected), self.engine.next_wakeup_ms()]
-        if self._dirty and (self.bridge.connected or not self.executor.nodes):
-            moments.append(self._next_cycle_ms)
+        moments = [self.deadlines.next_ms(connected=self.bridge.connected), self._next_decision_ms()]
         if self.executor.attempts or self.executor.nodes:
             moments.append(self._next_head_look_ms)
         if self.why.left:

@@ -70,9 +70,9 @@ class DashboardJobs:
             body["entrypoint_num_cpus"] = submission.num_cpus
             body["entrypoint_label_selector"] = submission.label_selector
         reply = self._ask("POST", "/api/jobs/", json=body)
+        if not reply.is_success and f"submission_id {submission.submission_id} already exists" in reply.text:
+            return
         if reply.status_code == httpx.codes.BAD_REQUEST:
-            if "already exists" in reply.text:
-                return
             raise RayRefused(_last_line(reply.text))
         self._require_success(reply)
 

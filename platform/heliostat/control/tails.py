@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -45,14 +46,16 @@ class WebSocketTails:
     def _copy(self, submission_id: str, log: Path, tail: _Tail) -> None:
         """Until the driver ends or nobody wants it. Ray tells the log from its start, so what is there is skipped."""
         while not tail.ended.is_set():
-            try:
+            # a tail that breaks is taken up again; the whole log is fetched when the driver has ended
+            with contextlib.suppress(RayUnreachable, WebSocketException, OSError):
                 url, headers = self._jobs.tail_address(submission_id)
-                with connect(url, additional_headers=headers, max_size=None, proxy=None) as connection:
+                # no compression: Ray forwards our handshake to its agent and cannot unpack the answer
+                with connect(
+                    url, additional_headers=headers, max_size=None, proxy=None, compression=None
+                ) as connection:
                     tail.connection = connection
                     _append(connection, log)
-                return
-            except (RayUnreachable, WebSocketException, OSError):
-                tail.ended.wait(AGAIN_S)
+            tail.ended.wait(AGAIN_S)
 
 
 def _append(connection: ClientConnection, log: Path) -> None:
