@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from heliostat_scheduler.core.book import JobRec, core_tasks, reason, task_amounts
+from heliostat_scheduler.core.book import JobRec, Phase, core_tasks, reason, task_amounts
+from heliostat_scheduler.core.consolidation import consolidate
 from heliostat_scheduler.core.cycle import Cycle
 from heliostat_scheduler.core.harm import Unit, Wish, reclaim_harm, within
 from heliostat_scheduler.core.judge import candidate_flavors, rule_reason, structural_reason
@@ -128,7 +129,10 @@ class Admission:
         if cycle.budget <= 0:
             return reason(ReasonCode.PENDING_EVALUATION, ("position", state.waiting.position(rec) or 0))
         search = Search(state, wish, cycle.now_ms)
-        victims = search.run()
+        victims = search.run_shrinks()
+        if victims is None and rule is None and self._migrate(rec, search):
+            return None
+        victims = victims or search.run()
         cycle.budget -= search.spent
         if victims is None:
             return self._cooling(rec, wish) or rule or self._capacity_reason(leaf, rec, wish)
@@ -145,6 +149,26 @@ class Admission:
             return self._capacity_reason(leaf, rec, wish)
         self.promise_from(rec, wish, victims)
         return None
+
+    def _migrate(self, rec: JobRec, search: Search) -> bool:
+        """Whether others could be moved together so that the job fits; if so, that is ordered."""
+        cycle, book, wish = self.cycle, self.cycle.state.book, search.wish
+        if not self.cycle.state.policy.consolidate or rec.phase is not Phase.WAITING:
+            return False
+        key, needs = max(wish.need, key=lambda pair: pair[1], default=("", 0))
+        if self._free(key, wish) < needs:
+            return False
+        found = consolidate(search)
+        cycle.budget -= search.spent
+        if found is None:
+            return False
+        moves, places = found
+        cycle.migrate(rec, moves, ())
+        self.cycle.state.part(rec)
+        book.promise(rec, places, wish.flavor, tuple(sorted(move.rec.id for move in moves)))
+        cycle.progressed = True
+        self.nowhere_soon.clear()
+        return True
 
     def promise_from(self, rec: JobRec, wish: Wish, victims: list[Unit]) -> None:
         cycle, book = self.cycle, self.cycle.state.book

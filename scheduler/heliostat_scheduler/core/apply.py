@@ -163,7 +163,8 @@ def _submitted(state: State, event: e.JobSubmitted, now_ms: int) -> None:
     if event.job.id in state.book.jobs:
         raise IllegalEvent(f"job {event.job.id} is known already")
     _check_spec(state, event.job)
-    rec = JobRec(event.job, phase=Phase.HELD if event.held else Phase.WAITING)
+    phase = Phase.HELD if event.held else Phase.WAITING
+    rec = JobRec(event.job, phase=phase, epoch=event.epoch, attempt=event.attempt)
     _adopt(state, rec)
     state.settle(rec, now_ms)
     state.book.touched.add(rec.id)
@@ -353,7 +354,7 @@ def _back_to_queue(state: State, rec: JobRec, retry_at_ms: int, now_ms: int) -> 
     if rec.cancel:
         _forget(state, rec, "cancelled", now_ms)
         return
-    if rec.claim:
+    if rec.claim and (rec.phase is not Phase.PREEMPTING or retry_at_ms > now_ms):
         state.book.withdraw(rec)
     rec.last_nodes = tuple(sorted({place.node for place in (*rec.places, *rec.leaving)}))
     rec.phase = Phase.WAITING
@@ -425,6 +426,11 @@ def _estimated(state: State, event: e.Estimated, _now_ms: int) -> None:
     state.book.touched.add(rec.id)
 
 
+def _demand_mix(state: State, event: e.DemandMix, _now_ms: int) -> None:
+    state.set_mix(event.kinds)
+    state.stale = True
+
+
 def _utilized(state: State, event: e.Utilized, _now_ms: int) -> None:
     rec = _job(state, event.job_id)
     if rec.phase not in HOLDING:
@@ -456,4 +462,5 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {  # Any: each handle
     e.Checkpointed: _checkpointed,
     e.Estimated: _estimated,
     e.Utilized: _utilized,
+    e.DemandMix: _demand_mix,
 }

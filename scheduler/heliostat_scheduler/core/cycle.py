@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from heliostat_scheduler.core.book import ACTIVE, JobRec, Phase, core_tasks, reason, task_amounts
+from heliostat_scheduler.core.consolidation import Move
 from heliostat_scheduler.core.decisions import Decision, Discarded, Plan, Preempt, Resize, Start, Stop
 from heliostat_scheduler.core.entitlement import entitle
 from heliostat_scheduler.core.harm import Unit, Wish, safe_until
@@ -179,8 +180,8 @@ class Cycle:
 
     def _keepable(self, rec: JobRec) -> bool:
         book = self.state.book
-        if rec.phase not in (Phase.WAITING, Phase.RUNNING):
-            return rec.phase is Phase.RESIZING
+        if rec.phase not in (Phase.WAITING, Phase.RUNNING, Phase.RESIZING, Phase.PREEMPTING):
+            return False
         for place in rec.claim:
             node = book.nodes.get(place.node)
             if (
@@ -189,14 +190,14 @@ class Cycle:
                 or any(slot in book.blocked or slot not in book.now.slot_at for slot in place.slots)
             ):
                 return False
-        if any(job_id in book.jobs and book.jobs[job_id].leaving for job_id in rec.claim_on):
+        if rec.leaving or any(job_id in book.jobs and book.jobs[job_id].leaving for job_id in rec.claim_on):
             return True
         return self._ready(rec)
 
     def _ready(self, rec: JobRec) -> bool:
         """The promised places are free and the limits hold with everybody who is still there."""
         book = self.state.book
-        if rec.phase is Phase.RESIZING:
+        if rec.phase not in (Phase.WAITING, Phase.RUNNING):
             return False
         leaf = book.leaf_of(rec)
         need = task_amounts(rec.spec, rec.claim_flavor or rec.flavor, len(rec.claim))
@@ -255,6 +256,16 @@ class Cycle:
                 dropped = [place for unit in units for place in unit.places]
                 self.shrink(victim, dropped, reason(ReasonCode.SHRUNK_FOR, *facts, blockers=[rec.id]))
         return tuple(sorted(by_job))
+
+    def migrate(self, rec: JobRec, moves: list[Move], on: tuple[str, ...]) -> None:
+        """Order running jobs to other places so that `rec` fits; each keeps a promise for where it goes."""
+        for move in moves:
+            mover = move.rec
+            facts = (("for", rec.id), ("lost_ms", move.lost_ms), ("queue", mover.spec.queue))
+            self.preempt(mover, reason(ReasonCode.MIGRATED_FOR, *facts, blockers=[rec.id]))
+        ids = tuple(sorted({*on, *(move.rec.id for move in moves)}))
+        for move in moves:
+            self.state.book.promise(move.rec, move.to, move.rec.flavor, ids)
 
     def discard(self, rec: JobRec, victims: list[Unit]) -> None:
         ids = tuple(sorted({unit.rec.id for unit in victims}))

@@ -51,6 +51,7 @@ class Digest:
             "nodes": self._nodes(state),
             "blocked": book.blocked,
             "failed": state.failed,
+            "mix": hashlib.sha256(to_json(state.mix).encode()).hexdigest(),
             "jobs": self._sum,
             "cycle": state.cycle,
             "now_ms": state.now_ms,

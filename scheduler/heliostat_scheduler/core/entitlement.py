@@ -87,7 +87,7 @@ def _scale(shares: list[_Share], key: str, capacity: dict[str, int], total: int)
     left = total
     todo = [share for share in shares if share.base > 0]
     for share in shares:
-        share.base, share.cap = 0, share.cap
+        share.base = 0
     wants = {share.node.name: min(share.node.quota_of(key, capacity.get(key, 0)), share.cap) for share in todo}
     while todo and left > 0:
         quotas = sum(share.node.quota_of(key, capacity.get(key, 0)) for share in todo)
@@ -98,9 +98,13 @@ def _scale(shares: list[_Share], key: str, capacity: dict[str, int], total: int)
             share.base += part
             given += part
         todo = [share for share in todo if share.base < wants[share.node.name]]
-        if given == 0:
-            break
         left -= given
+        if given == 0:
+            for share in sorted(todo, key=lambda s: (-s.node.quota_of(key, capacity.get(key, 0)), s.node.rank)):
+                part = min(left, wants[share.node.name] - share.base)
+                share.base += part
+                left -= part
+            break
 
 
 def _fill(band: list[_Share], surplus: int) -> int:

@@ -29,7 +29,7 @@ class Harm(IntEnum):
     PREEMPT = 5
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Unit:
     """Something that could be taken: one surplus task of an elastic job, or a whole job."""
 

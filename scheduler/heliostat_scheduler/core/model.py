@@ -175,4 +175,5 @@ class Policy:
     resize_interval_ms: int = 30_000
     whole_device_shares: bool = True
     reclaim_rule: str = "entitlement"
+    migrate_max_lost_ms: int = 600_000
     extra: tuple[tuple[str, int | str], ...] = field(default=())

@@ -31,6 +31,9 @@ def find(
     """Places for `count` tasks. `near`: nodes that already hold tasks of the job (kept together where it costs nothing)."""
     if count <= 0:
         return ()
+    if count == 1 and space.chooser is not None and spread in (ANY, ONE_NODE) and not near:
+        place = space.chooser.choose(space, shape, flavors)
+        return None if place is None else (place,)
     if shape.gpu_milli == 0:
         nodes = [n for n in space.nodes.values() if n.opened and (not flavors or n.flavor in flavors)]
         return _find_in(nodes, shape, count, spread, near)

@@ -55,17 +55,17 @@ class Search:
 
     # -- trying and undoing
 
-    def _take(self, unit: Unit) -> None:
+    def take(self, unit: Unit) -> None:
         if unit.evict:
             for other in [u for u in self.taken if u.rec is unit.rec]:
-                self._return(other)
+                self.put_back(other)
         else:
             self.surplus_left[unit.rec.id] -= 1
         self.book.soon.give(unit.places, unit.rec.spec.shape)
         self.book.tree.add(unit.leaf, "plan", unit.amounts, -1)
         self.taken.append(unit)
 
-    def _return(self, unit: Unit) -> None:
+    def put_back(self, unit: Unit) -> None:
         if not unit.evict:
             self.surplus_left[unit.rec.id] += 1
         self.book.soon.take(unit.places, unit.rec.spec.shape)
@@ -74,7 +74,7 @@ class Search:
 
     def undo(self) -> None:
         for unit in reversed(self.taken.copy()):
-            self._return(unit)
+            self.put_back(unit)
 
     # -- legality
 
@@ -123,20 +123,23 @@ class Search:
 
     # -- the search
 
+    def run_shrinks(self) -> list[Unit] | None:
+        """Surplus tasks that suffice, or None. The books are as before when this returns."""
+        shrinks, _ = self.candidates()
+        return self._run(shrinks)
+
     def run(self) -> list[Unit] | None:
-        """The victims, or None. The books are as before when this returns."""
+        """The victims, surplus tasks alone if these suffice, or None."""
         shrinks, evicts = self.candidates()
-        rounds = [shrinks] if shrinks else []
-        if evicts and self.wish.evict:
-            rounds.append(shrinks + evicts)
-        for units in rounds:
-            if self._could_suffice(units) and self._gather(units) and self.fits() is not None:
-                self._give_back()
-                found = self.taken.copy()
-                self.undo()
-                return found
-            self.undo()
-        return None
+        return self._run(shrinks) or (self._run(shrinks + evicts) if evicts and self.wish.evict else None)
+
+    def _run(self, units: list[Unit]) -> list[Unit] | None:
+        found = None
+        if units and self._could_suffice(units) and self._gather(units) and self.fits() is not None:
+            self._give_back()
+            found = self.taken.copy()
+        self.undo()
+        return found
 
     def candidates(self) -> tuple[list[Unit], list[Unit]]:
         """Everything that may legally be asked, as surplus tasks and as whole jobs."""
@@ -227,7 +230,7 @@ class Search:
             ]
             if not keyed:
                 return False
-            self._take(left.pop(min(keyed)[2]))
+            self.take(left.pop(min(keyed)[2]))
         return True
 
     # -- tasks that need several devices of one node, one node for all, or one domain
@@ -235,7 +238,7 @@ class Search:
     def _by_sites(self, units: list[Unit]) -> bool:
         while self.fits() is None:
             best: tuple[tuple[int, ...], list[Unit]] | None = None
-            for tried, (nodes, target) in enumerate(self._sites(units), 1):
+            for tried, (nodes, target) in enumerate(self.sites(units), 1):
                 cost = self._try_site(nodes, target, units)
                 if cost is not None and (best is None or cost[0] < best[0]):
                     best = cost
@@ -244,10 +247,10 @@ class Search:
             if best is None or not best[1]:
                 return False
             for unit in best[1]:
-                self._take(unit)
+                self.take(unit)
         return True
 
-    def _sites(self, units: list[Unit]) -> list[tuple[list[NodeSpace], int]]:
+    def sites(self, units: list[Unit]) -> list[tuple[list[NodeSpace], int]]:
         """Sets of nodes with the room that each has to reach, the ones with the least to free first."""
         wish, soon = self.wish, self.book.soon
         touched = {place.node for unit in units for place in unit.places}
@@ -285,12 +288,12 @@ class Search:
         mine = self.taken[before:]
         if enough:
             for unit in sorted(mine, key=lambda u: (not u.evict, -u.lost)):
-                self._return(unit)
+                self.put_back(unit)
                 if not done():
-                    self._take(unit)
+                    self.take(unit)
             mine = self.taken[before:]
         for unit in reversed(mine.copy()):
-            self._return(unit)
+            self.put_back(unit)
         if not enough:
             return None
         falls = 0
@@ -307,9 +310,9 @@ class Search:
         """Return every victim that is not needed, the most harmful first."""
         order = sorted(self.taken, key=lambda u: (not u.evict, -u.rec.spec.priority, -u.lost, u.rec.id))
         for unit in order:
-            self._return(unit)
+            self.put_back(unit)
             if self.fits() is None or not self._still_legal(unit):
-                self._take(unit)
+                self.take(unit)
 
     def _still_legal(self, returned: Unit) -> bool:
         if self.state.policy.reclaim_rule == "share" or returned.leaf is not self.wish.leaf:

@@ -9,7 +9,7 @@ from typing import Any
 from heliostat_scheduler.core.apply import watch
 from heliostat_scheduler.core.book import JobRec, NodeRec, Phase
 from heliostat_scheduler.core.codec import decode, encode
-from heliostat_scheduler.core.model import JobSpec, NodeSpec, Policy, QueueSpec, TaskPlace
+from heliostat_scheduler.core.model import DemandKind, JobSpec, NodeSpec, Policy, QueueSpec, TaskPlace
 from heliostat_scheduler.core.state import State
 
 FORMAT = 1
@@ -46,6 +46,7 @@ def snapshot_state(state: State) -> dict[str, Any]:  # Any: JSON
         "blocked": book.blocked,
         "jobs": [job_record(book.jobs[job_id]) for job_id in sorted(book.jobs)],
         "failed": state.failed,
+        "mix": encode(state.mix),
         "cycle": state.cycle,
         "now_ms": state.now_ms,
     }
@@ -61,6 +62,7 @@ def restore_state(data: dict[str, Any]) -> State:  # Any: JSON
     for name, usage in data["usage"].items():
         state.book.tree.by_name[name].usage = dict(usage)
     state.book.blocked = dict(data["blocked"])
+    state.set_mix(decode(tuple[DemandKind, ...], data["mix"]))
     for row in data["nodes"]:
         spec = decode(NodeSpec, row["spec"])
         state.book.put_node(spec)

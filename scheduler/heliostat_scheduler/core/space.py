@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 from heliostat_scheduler.core.model import NodeSpec, TaskPlace, TaskShape
 
@@ -112,10 +112,16 @@ class NodeSpace:
         return count
 
 
+class Chooser(Protocol):
+    """Picks the node and devices of a single task so that what stays free remains useful."""
+
+    def choose(self, space: Space, shape: TaskShape, flavors: tuple[str, ...]) -> TaskPlace | None: ...
+
+
 class Space:
     """All nodes of one view."""
 
-    __slots__ = ("by_whole", "free_milli", "nodes", "partial", "slot_at")
+    __slots__ = ("by_whole", "chooser", "free_milli", "nodes", "partial", "slot_at")
 
     def __init__(self) -> None:
         self.nodes: dict[str, NodeSpace] = {}
@@ -123,6 +129,7 @@ class Space:
         self.by_whole: dict[str, list[list[str]]] = {}
         self.partial: dict[str, list[tuple[int, str, int]]] = {}
         self.free_milli: dict[str, int] = {}
+        self.chooser: Chooser | None = None
 
     def copy(self) -> Space:
         twin = Space()
@@ -131,6 +138,7 @@ class Space:
         twin.by_whole = {flavor: [ids.copy() for ids in rows] for flavor, rows in self.by_whole.items()}
         twin.partial = {flavor: rows.copy() for flavor, rows in self.partial.items()}
         twin.free_milli = self.free_milli.copy()
+        twin.chooser = self.chooser
         return twin
 
     def put_node(self, node: NodeSpace) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import heapq
 
 from heliostat_scheduler.core.book import HOLDING, Book, JobRec, Phase, task_amounts
+from heliostat_scheduler.core.fragmentation import Fragmentation
 from heliostat_scheduler.core.judge import personal_reason, structural_reason
-from heliostat_scheduler.core.model import JobSpec, Policy, QueueSpec
+from heliostat_scheduler.core.model import DemandKind, JobSpec, Policy, QueueSpec
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
 from heliostat_scheduler.core.structure import Structure
 from heliostat_scheduler.core.tree import QueueTree
@@ -45,7 +46,15 @@ class State:
         self.flavors: tuple[str, ...] = ()
         self.structure = Structure({}, {})
         self.restructure = True
+        self.mix: tuple[DemandKind, ...] = ()
         self.entitled_before: tuple[tuple[int, ...], ...] = ()
+
+    def set_mix(self, kinds: tuple[DemandKind, ...]) -> None:
+        """From now on single tasks are placed so that what stays free suits this mix."""
+        self.mix = kinds
+        chooser = Fragmentation(kinds) if kinds else None
+        self.book.now.chooser = chooser
+        self.book.soon.chooser = chooser
 
     # -- order and groups
 
