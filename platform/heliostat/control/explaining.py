@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from heliostat_scheduler.core import Engine, JobSpec, QueueUsage, Reason, Remedy, Start
 from heliostat_scheduler.core.events import JobSubmitted
+from heliostat_scheduler.core.model import MEMORY, UNLIMITED
 from heliostat_scheduler.core.reasons import sentence
 
 if TYPE_CHECKING:
@@ -63,8 +64,19 @@ def of_submission(snapshot: bytes, spec: JobSpec, now_ms: int) -> dict[str, Any]
 
 
 def of_queues(usage: Sequence[QueueUsage]) -> list[dict[str, Any]]:  # Any: JSON
-    """GPUs in milli-units, as in the engine."""
-    return [{**asdict(row), "running": row.running_jobs, "waiting": row.waiting_jobs} for row in usage]
+    """Amounts as everywhere in /api/v1: GPUs (by flavor) and CPUs as numbers, memory in bytes, null where there is no bound."""
+    return [_queue(row) for row in usage]
+
+
+def _queue(row: QueueUsage) -> dict[str, Any]:  # Any: JSON
+    told = {key: _amounts(value) if isinstance(value, dict) else value for key, value in asdict(row).items()}
+    return {**told, "parent": row.parent or None, "running": row.running_jobs, "waiting": row.waiting_jobs}
+
+
+def _amounts(amounts: dict[str, int]) -> dict[str, float | None]:
+    return {
+        key: None if value == UNLIMITED else value if key == MEMORY else value / 1000 for key, value in amounts.items()
+    }
 
 
 def _reason(reason: Reason | None) -> dict[str, Any]:  # Any: JSON

@@ -55,12 +55,19 @@ def count(value: float | None) -> str:
 
 
 def by_flavor(value: object) -> str:
-    """A quota: a number, or numbers by flavor as `a100 4, cpu 8`; `-` for none set."""
+    """Amounts by resource: `a100 4, cpu 8`, without what is zero; `-` for none, `unlimited` for no bound."""
     if isinstance(value, dict):
-        return ", ".join(f"{name} {by_flavor(amount)}" for name, amount in sorted(value.items())) or "-"
+        told = [f"{name} {_resource(name, amount)}" for name, amount in sorted(value.items()) if amount != 0]
+        return ", ".join(told) or ("0" if value else "-")
     if isinstance(value, int | float) and not isinstance(value, bool):
         return count(float(value))
-    return "-" if value is None else str(value)
+    return "-" if value is None or value == "" else str(value)
+
+
+def _resource(name: str, amount: float | None) -> str:
+    if amount is None:
+        return "unlimited"
+    return size(amount) if name == "memory" else count(amount)
 
 
 def size(amount: float) -> str:

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Literal
 
 from heliostat.render.amounts import age, by_flavor, clock, count, parse_time, percent, seconds_between, size
 from heliostat.render.table import table
 from heliostat.wire.shapes import ClusterJson, EventJson, NodeJson, QueueJson, SlotJson, TokenJson
 
+AMOUNTS: tuple[Literal["quota", "limit", "used", "borrowed", "entitled"], ...] = (
+    "quota",
+    "limit",
+    "used",
+    "borrowed",
+    "entitled",
+)
 NUMBERS = frozenset({"QUOTA", "LIMIT", "USED", "BORROWED", "ENTITLED", "RUNNING", "WAITING", "GPUS"})
 
 
 def queue_table(queues: Sequence[QueueJson], width: int = 0) -> str:
-    """The tree, children indented below their parents."""
+    """The tree, children indented below their parents. Memory is left to `helio queue show` and `--json`."""
     depth = _depths(queues)
     rows = [
         (
             "  " * depth.get(queue.get("name", ""), 0) + queue.get("name", "?"),
-            by_flavor(queue.get("quota")),
-            by_flavor(queue.get("limit")),
-            by_flavor(queue.get("used")),
-            by_flavor(queue.get("borrowed")),
-            by_flavor(queue.get("entitled")),
+            *(_devices(queue.get(key)) for key in AMOUNTS),
             str(queue.get("running", 0)),
             str(queue.get("waiting", 0)),
         )
@@ -30,6 +34,12 @@ def queue_table(queues: Sequence[QueueJson], width: int = 0) -> str:
     ]
     head = ("QUEUE", "QUOTA", "LIMIT", "USED", "BORROWED", "ENTITLED", "RUNNING", "WAITING")
     return table(head, rows, right=NUMBERS, width=width)
+
+
+def _devices(amounts: object) -> str:
+    return by_flavor(
+        {key: amount for key, amount in amounts.items() if key != "memory"} if isinstance(amounts, dict) else amounts
+    )
 
 
 def node_table(cluster: ClusterJson, width: int = 0) -> str:

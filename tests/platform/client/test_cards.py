@@ -159,7 +159,8 @@ def test_amounts() -> None:
     ]
     assert [age(s) for s in (3, 240, 7200, 200000)] == ["3s", "4m", "2h", "2d"]
     assert [count(n) for n in (2.0, 0.5, None)] == ["2", "0.5", "-"]
-    assert by_flavor({"b": 2, "a": None}) == "a -, b 2"
+    assert by_flavor({"b": 2, "a": None, "c": 0, "memory": 2**30}) == "a unlimited, b 2, memory 1 GiB"
+    assert [by_flavor(value) for value in ({"gpu": 0}, {}, None, 3)] == ["0", "-", "-", "3"]
     assert [size(b) for b in (512, 1536 * 1024**2)] == ["512 B", "1.5 GiB"]
     assert sparkline([1, 2, 3]) == "▁▅█" and sparkline([]) == "" and sparkline([1, 1]) == "▄▄"
     assert receipt({}) == "waited 0s, ran 0s, 0 attempts"

@@ -222,7 +222,7 @@ def test_queues(server: FakeServer, helio: Helio, tmp_path: Path) -> None:
     assert helio("queue", "ls").out == (
         "QUEUE       QUOTA  LIMIT   USED  BORROWED  ENTITLED  RUNNING  WAITING\n"
         "root            -      -  gpu 3         -     gpu 4        1        2\n"
-        "  research  gpu 4  gpu 8  gpu 3     gpu 0     gpu 4        1        2\n"
+        "  research  gpu 4  gpu 8  gpu 3         0     gpu 4        1        2\n"
     )
     assert helio("queue", "show").out == "queues:\n  - name: default\n"
     assert "no job waits here" in helio("queue", "show", "research").out

@@ -1,0 +1,42 @@
+"""`helio demo` from the outside: what it ends with, what it says, and that nothing of it is left."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+HELIO = Path(sys.executable).parent / "helio"
+
+
+def leftovers() -> list[str]:
+    """Processes that belong to a demo's folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if any("helio-demo-" in word for word in process.info["cmdline"] or []):
+            found.append(" ".join(process.info["cmdline"]))
+    return found
+
+
+def test_the_demo_holds_what_it_promises() -> None:
+    folders = set(Path("/tmp").glob("helio-demo-*"))
+    told = subprocess.run([HELIO, "demo", "--json"], capture_output=True, text=True, timeout=540, check=False)
+    assert told.returncode == 0, f"{told.stdout}\n{told.stderr}"
+    result = json.loads(told.stdout.splitlines()[-1])
+    assert result["accuracy"] >= 0.95
+    assert 0 <= result["checkpoint_steps_recomputed"] <= 100
+    assert result["gpu_seconds"]["held"] > 0 and set(result["gpu_seconds"]) == {"held", "used"}
+    first, second, urgent = result["jobs"]
+    assert [job["state"] for job in result["jobs"]] == ["succeeded"] * 3
+    assert (first["attempts"], second["attempts"], urgent["attempts"]) == (2, 1, 1)
+    assert (first["queue"], urgent["queue"]) == ("research", "production")
+    assert second["waited_s"] > first["waited_s"]
+    assert {"ReclaimedFor", "PreemptedFor"} & {past["code"] for past in first["reason_history"]}
+    assert "what would help" in told.stderr
+    assert leftovers() == []
+    assert set(Path("/tmp").glob("helio-demo-*")) == folders
