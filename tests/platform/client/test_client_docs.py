@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
 import heliostat
 import pytest
+from heliostat import settings
 from heliostat.cli.main import COMMANDS, cli
 from heliostat.client.job import Job
 from heliostat.wire.errors import ExitCode
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
+PLATFORM = Path(settings.__file__).parent
 CLI = (DOCS / "cli.md").read_text()
 SDK = (DOCS / "sdk.md").read_text()
 
@@ -37,6 +40,18 @@ def test_every_command_and_its_options_are_documented(name: str, command: click.
     assert missing == []
     assert "--json" in [opt for param in command.params for opt in param.opts], "every command has a form for programs"
     assert command.help
+
+
+def test_every_setting_is_documented() -> None:
+    source = Path(settings.__file__).read_text()
+    names = {*re.findall(r"HELIOSTAT_[A-Z_]+", source), *settings.PROFILE_KEYS, *settings.SERVER_KEYS}
+    assert [name for name in sorted(names) if f"`{name}`" not in CLI] == []
+
+
+def test_every_code_of_the_clients_own_errors_is_documented() -> None:
+    sources = [path.read_text() for part in ("client", "cli", "wire") for path in (PLATFORM / part).glob("*.py")]
+    codes = {code for source in sources for code in re.findall(r'code ?= ?"([a-z_]+)"', source)}
+    assert len(codes) > 10 and [code for code in sorted(codes) if f"`{code}`" not in SDK] == []
 
 
 def test_every_exit_code_is_documented() -> None:
