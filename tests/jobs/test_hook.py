@@ -43,6 +43,12 @@ def test_inside_a_job_only_the_hook_is_loaded() -> None:
     ]
 
 
+def test_a_command_is_left_alone() -> None:
+    finders = "import sys; print(type(sys.meta_path[0]).__name__)"
+    assert python(finders, HELIOSTAT_JOB="job-1").strip() == "PatchFinder"
+    assert python(finders, HELIOSTAT_JOB="job-1", HELIOSTAT_KIND="command").strip() != "PatchFinder"
+
+
 def test_a_child_of_a_shell_line_is_covered() -> None:
     finders = "import sys; print([type(f).__name__ for f in sys.meta_path][0])"
     env = {**os.environ, "HELIOSTAT_JOB": "job-1"}

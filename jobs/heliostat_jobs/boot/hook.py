@@ -10,6 +10,7 @@ Always true: outside a job nothing happens at all; inside, a module not in the t
 A patch that fails lets the import fail: a GPU job that ran unpatched would take GPUs past its lease.
 """
 
+import os
 import sys
 
 TYPE_CHECKING = False
@@ -80,7 +81,12 @@ def apply(patch: tuple[str, str], module: "ModuleType") -> None:
 
 
 def install() -> None:
-    """Put the finder first. A second call changes nothing; modules that are loaded already are patched now."""
+    """Put the finder first. A second call changes nothing; modules that are loaded already are patched now.
+
+    A command (HELIOSTAT_KIND=command) is left alone: its GPUs are its own devices, and a Ray it starts is its own cluster.
+    """
+    if os.environ.get("HELIOSTAT_KIND") == "command":
+        return
     if any(isinstance(finder, PatchFinder) for finder in sys.meta_path):
         return
     sys.meta_path.insert(0, PatchFinder())

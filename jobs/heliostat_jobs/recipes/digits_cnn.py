@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import ray.train
-from ray.train import LoggingConfig
+from ray.train import FailureConfig, LoggingConfig
 from ray.train.torch import TorchTrainer
 
 from heliostat_jobs.boot.attempt import Attempt
@@ -59,11 +59,14 @@ def loop_options(args: argparse.Namespace, run_dir: Path) -> LoopOptions:
 def run_config(attempt: Attempt | None, run_dir: Path) -> ray.train.RunConfig:
     """Inside a job its own defaults (name and storage that the next attempt finds again); by hand the run folder."""
     keep = ray.train.CheckpointConfig(num_to_keep=2)
-    quiet = LoggingConfig(log_level="WARNING")
+    common: dict[str, Any] = {  # Any: keyword arguments of different types
+        "checkpoint_config": keep,
+        "failure_config": FailureConfig(max_failures=3),
+        "logging_config": LoggingConfig(log_level="WARNING"),
+    }
     if attempt is not None:
-        return ray.train.RunConfig(checkpoint_config=keep, logging_config=quiet)
-    storage = str(run_dir / "train")
-    return ray.train.RunConfig(name=run_dir.name, storage_path=storage, checkpoint_config=keep, logging_config=quiet)
+        return ray.train.RunConfig(**common)
+    return ray.train.RunConfig(name=run_dir.name, storage_path=str(run_dir / "train"), **common)
 
 
 def publish(result: Any, options: LoopOptions, run_dir: Path) -> Result:  # Any: ray.train.Result

@@ -126,6 +126,7 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
             await super().run()
         finally:
             self._say_released(FINISHED)
+            self._link.report({"training": False})
             await self._link.flushed(FLUSH_S)
             self._link.stop()
 
@@ -231,8 +232,10 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
         if not how:
             return None
         if how == SAVED and not self._link.gone:
-            seconds = {"checkpoint_s": round(time.time() - mark.since_s, 3)}
-            self._link.ack(mark.lease.epoch, CHECKPOINTED, {**self._progress.checkpoint, **seconds})
+            seconds = round(time.time() - mark.since_s, 3)
+            at_ms = self._progress.checkpoint["checkpoint_at_ms"]
+            facts = {**self._progress.checkpoint, "at_ms": at_ms, "checkpoint_s": seconds}
+            self._link.ack(mark.lease.epoch, CHECKPOINTED, facts)
         info = OrderInfo(int(mark.deadline_s * 1000), {}, mark.lease.epoch)
         self._let_go()
         self._say_released(how)
@@ -300,7 +303,9 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
             self._starting = False
         self._running_on = lease
         self._started_s = time.time()
-        self._link.ack(lease.epoch, STARTED, {"world_size": len(self._worker_group), "ranks": self._ranks()})
+        placed = {"world_size": len(self._worker_group), "ranks": self._ranks()}
+        self._link.ack(lease.epoch, STARTED, placed)
+        self._link.report({"training": True, **placed})
         return result
 
     def _start_worker_group(self, num_workers: int, resources_per_worker: dict[str, float]) -> None:

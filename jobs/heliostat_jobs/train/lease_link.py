@@ -88,6 +88,9 @@ class LeaseLink:
         """End the thread. What was not said is not said."""
         self._loop.call_soon_threadsafe(self._loop.stop)
 
+    def join(self, timeout_s: float) -> None:
+        self._thread.join(timeout_s)
+
     # ---- the thread's side -------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -101,6 +104,7 @@ class LeaseLink:
         for task in tasks:
             task.cancel()
         self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self._loop.close()
 
     async def _watch(self) -> None:
         while not self.gone:
@@ -117,6 +121,8 @@ class LeaseLink:
             self._adopt(await self._board().get())
         except LeaseGone:
             self._lose()
+        except Exception as error:  # noqa: BLE001  # as in _watch
+            logger.warning("lease board not reachable (%s); the last known lease stands", error)
 
     def _adopt(self, lease: Lease) -> None:
         if lease.epoch > self.lease.epoch:

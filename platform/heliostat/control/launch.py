@@ -59,6 +59,7 @@ class Launcher:
 
     def command(self, job: Job, attempt: Attempt) -> CommandSpec:
         env = {str(key): str(value) for key, value in job.env.items()} | self._env(attempt)
+        env[protocol.ENV_KIND] = job.kind
         package = str(self.package(job.project, job.package_uri).path) if job.package_uri else ""
         return CommandSpec(
             argv=tuple(job.argv) or ("/bin/bash", "-c", job.entrypoint),
