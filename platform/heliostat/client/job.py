@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from heliostat.client.asking import Gpus, gpu_fields, memory_bytes
 from heliostat.client.listing import Explanation, Metrics
 from heliostat.client.logs import Logs
-from heliostat.client.notebook import LiveCard
+from heliostat.client.notebook import LiveCard, current_cell
 from heliostat.render.card import card_html, card_rich, card_text
 from heliostat.render.jobs import job_line
 from heliostat.wire.call import PATIENT, segment
@@ -39,6 +39,7 @@ class Job:
         self._data = data
         self._read_at = client.caller.now()
         self._metrics: list[MetricJson] = []
+        self._card_cell: int | None = None
 
     # ---- what it is
 
@@ -99,6 +100,7 @@ class Job:
             card.update()
             self._client.caller.pause(pause_s)
         card.update()
+        self._card_cell = current_cell()
         return self
 
     def watch(self, timeout: float | None = None, until: str | Collection[str] = "terminal") -> Iterator[Self]:
@@ -118,6 +120,7 @@ class Job:
             card.update()
             await asyncio.sleep(pause_s)
         card.update()
+        self._card_cell = current_cell()
         return self
 
     def __await__(self) -> Generator[Any, None, Self]:
@@ -199,6 +202,13 @@ class Job:
         return card_rich(self._data, datetime.now(UTC))
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Mapping[str, str]:
+        """The card; a single line as the result of the cell whose wait has shown the card already."""
+        if self._card_cell is not None and self._card_cell == current_cell():
+            return {"text/plain": repr(self)}
+        return self.card()
+
+    def card(self) -> Mapping[str, str]:
+        """Plain text and HTML of the handle as of the last answer."""
         now = datetime.now(UTC)
         return {
             "text/plain": card_text(self._data, now, self._metrics),

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 
 class HasCard(Protocol):
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Mapping[str, str]: ...
+    def card(self) -> Mapping[str, str]: ...
 
 
 class LiveCard:
@@ -21,23 +21,25 @@ class LiveCard:
         self._handle = handle
         self._display: Any = None  # Any: IPython's DisplayHandle
         self._last: Mapping[str, str] = {}
-        if _in_notebook():
+        if current_cell() is not None:
             from IPython.display import display
 
-            self._last = handle._repr_mimebundle_()
+            self._last = handle.card()
             self._display = display(self._last, raw=True, display_id=True)
 
     def update(self) -> None:
         if self._display is None:
             return
-        bundle = self._handle._repr_mimebundle_()
+        bundle = self._handle.card()
         if bundle != self._last:
             self._last = bundle
             self._display.update(bundle, raw=True)
 
 
-def _in_notebook() -> bool:
-    """Whether an IPython kernel (not IPython's terminal) runs this code."""
+def current_cell() -> int | None:
+    """The number of the cell that runs; None outside an IPython kernel (IPython's terminal is outside)."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
-    return shell is not None and getattr(shell, "kernel", None) is not None
+    if shell is None or getattr(shell, "kernel", None) is None:
+        return None
+    return int(shell.execution_count)

@@ -90,7 +90,7 @@ class Display:
 def notebook(monkeypatch: pytest.MonkeyPatch) -> Display:
     """A surrounding that looks like a notebook's kernel."""
     display = Display()
-    shell = SimpleNamespace(kernel=object())
+    shell = SimpleNamespace(kernel=object(), execution_count=7)
     fake: Any = SimpleNamespace(get_ipython=lambda: shell)
     monkeypatch.setitem(sys.modules, "IPython", fake)
     monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))
@@ -106,6 +106,9 @@ def test_waiting_in_a_notebook_updates_one_card(client: Client, server: FakeServ
         for bundle in notebook.shown
     ]
     assert told[0] == "queued" and told[-1] == "succeeded" and "running" in told
+    assert job._repr_mimebundle_() == {"text/plain": "<Job job-01 succeeded>"}, "no second card as the cell's result"
+    sys.modules["IPython"].get_ipython().execution_count = 8
+    assert "text/html" in job._repr_mimebundle_()
 
 
 def test_a_terminal_gets_no_card(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
