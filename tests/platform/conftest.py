@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from heliostat.api.app import create_app
 from heliostat.api.options import DoorOptions
 from heliostat.packages import Limits
 from heliostat.settings import Settings
-from heliostat.store import Store
+from heliostat.store import Store, queuefiles
 from tests.platform.fake_control import FakeControl, node
 
 URL = "http://127.0.0.1:8700"
@@ -35,8 +36,17 @@ queues:
 """
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database with the present schema: migrating takes longer than most tests."""
+    path = tmp_path_factory.mktemp("store") / "heliostat.db"
+    Store(f"sqlite:///{path}").close()
+    return path
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def store(tmp_path: Path, migrated: Path) -> Iterator[Store]:
+    shutil.copy(migrated, tmp_path / "heliostat.db")
     opened = Store(f"sqlite:///{tmp_path / 'heliostat.db'}")
     yield opened
     opened.close()
@@ -86,8 +96,6 @@ def make_house(store: Store, tmp_path: Path) -> Callable[..., House]:
             name: app.state.doors.tokens.create(role=role, project=name.split("/")[0], user=f"u-{name}", by="test")[0]
             for name, role in PRINCIPALS.items()
         }
-        from heliostat.store import queuefiles
-
         store.write(lambda session: queuefiles.put(session, queues, actor="test", now_ms=1))
         return House(app, store, control, clock, tokens)
 

@@ -60,6 +60,7 @@ def create_app(
         redoc_url=None,
         lifespan=lifespan,
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # asked on each request, 10 % of a submission
     )
     app.state.doors = Doors(store, control, settings, chosen, clock_ms)
     app.state.in_flight = InFlight()

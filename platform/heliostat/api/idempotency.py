@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from fastapi import Request, Response
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.orm import Session
 
 from heliostat.access import Principal
@@ -21,7 +21,9 @@ from heliostat.api.problems import Problem
 from heliostat.store.inserting import insert_row
 from heliostat.store.tables import Idempotency
 
-REMEMBERED = Idempotency.__table__
+MINE = select(
+    Idempotency.route, Idempotency.body_hash, Idempotency.status, Idempotency.body, Idempotency.created_ms
+).where(Idempotency.principal == bindparam("who"), Idempotency.key == bindparam("what"))
 HEADER = "idempotency-key"
 KEEP_MS = 24 * 3_600_000
 PURGE_MS = 3_600_000
@@ -42,12 +44,13 @@ class Call:
         """The answer that was given before, or None."""
         if not self.key:
             return None
-        mine = (Idempotency.principal == self.principal, Idempotency.key == self.key)
-        row = session.connection().execute(select(REMEMBERED).where(*mine)).one_or_none()
+        row = session.connection().execute(MINE, {"who": self.principal, "what": self.key}).one_or_none()
         if row is None:
             return None
         if row.created_ms < self.now_ms - KEEP_MS:
-            session.execute(delete(Idempotency).where(*mine))
+            session.execute(
+                delete(Idempotency).where(Idempotency.principal == self.principal, Idempotency.key == self.key)
+            )
             return None
         if row.body_hash != self.body_hash or row.route != self.route:
             raise Problem(

@@ -155,14 +155,14 @@ class QueueFile:
         )
 
     def quota_of(self, name: str, keys: Iterable[str]) -> dict[str, int]:
-        """A queue's guaranteed amounts; where it states none, the sum of its children's."""
+        """A queue's guaranteed amounts; where it states none, the sum of its children's. `unlimited` ends at the hard limit."""
         own = self.queues[name].quota
         children = [queue.name for queue in self.queues.values() if queue.parent == name]
         quota: dict[str, int] = {}
         for key in keys:
             stated = _amount(own, key)
             parts = [self.quota_of(child, (key,)).get(key, 0) for child in children] if stated is None else [stated]
-            quota[key] = UNLIMITED if UNLIMITED in parts else sum(parts)
+            quota[key] = self.bound(name, key)[0] if UNLIMITED in parts else sum(parts)
         return {key: amount for key, amount in quota.items() if amount}
 
     def _named(self) -> set[str]:

@@ -18,6 +18,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from heliostat.store.errors import StoreUnavailable, unavailable
@@ -70,7 +71,7 @@ class Writer:
             with self._engine.connect() as connection:
                 outcomes = self._transaction(connection, first, taken)
         except BaseException as error:  # noqa: BLE001  (handed to every caller of the group)
-            failure = unavailable(error) or error
+            failure = error if isinstance(error, StoreUnavailable) else unavailable(error) or error
             for future in taken:
                 if not future.done():
                     future.set_exception(failure)
@@ -112,11 +113,12 @@ def _one(connection: Connection, work: Work, future: Future[Any]) -> Outcome:
     try:
         result = work(session)
         session.commit()
-        return future, result, None
     except BaseException as error:
-        if unavailable(error) is not None:
-            raise
-        session.rollback()
+        failure = unavailable(error)
+        with contextlib.suppress(DBAPIError):  # a full disk ends the whole transaction, its savepoints with it
+            session.close()
+        if failure is not None:
+            raise failure from error
         return future, None, error
-    finally:
-        session.close()
+    session.close()
+    return future, result, None
