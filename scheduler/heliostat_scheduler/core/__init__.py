@@ -3,6 +3,7 @@
 from heliostat_scheduler.core.decisions import Decision, Discarded, Plan, Preempt, Resize, Start, Stop
 from heliostat_scheduler.core.engine import Engine, QueueUsage
 from heliostat_scheduler.core.events import Event, IllegalEvent
+from heliostat_scheduler.core.explain import Check, Explanation
 from heliostat_scheduler.core.model import (
     CPU,
     DEFAULT_FLAVOR,
@@ -26,10 +27,12 @@ __all__ = [
     "MEMORY",
     "PRIORITY_CLASSES",
     "UNLIMITED",
+    "Check",
     "Decision",
     "Discarded",
     "Engine",
     "Event",
+    "Explanation",
     "IllegalEvent",
     "JobSpec",
     "NodeSpec",

@@ -18,9 +18,12 @@ from heliostat_scheduler.core.cycle import Cycle
 from heliostat_scheduler.core.decisions import Plan
 from heliostat_scheduler.core.digest import Digest, policy_digest
 from heliostat_scheduler.core.events import Event
+from heliostat_scheduler.core.explain import Explanation
+from heliostat_scheduler.core.forking import fork_state
 from heliostat_scheduler.core.growth import complete_gangs, grow
 from heliostat_scheduler.core.model import Policy, QueueSpec
 from heliostat_scheduler.core.reasons import Reason
+from heliostat_scheduler.core.remedies import explain
 from heliostat_scheduler.core.snapshot import restore_state, snapshot_state
 from heliostat_scheduler.core.state import State
 
@@ -135,6 +138,10 @@ class Engine:
         rec = self.state.book.jobs.get(job_id)
         return None if rec is None else self.state.waiting.position(rec)
 
+    def explain(self, job_id: str, now_ms: int) -> Explanation:
+        """Why the job waits, constraint by constraint, and remedies that were tried on a copy. KeyError when it does not wait."""
+        return explain(self, job_id, now_ms)
+
     def queue_usage(self) -> list[QueueUsage]:
         """Every queue, in creation order; parents include their children."""
         state = self.state
@@ -180,7 +187,9 @@ class Engine:
 
     def fork(self) -> Engine:
         """An independent copy, for simulation."""
-        return Engine.restore(self.snapshot())
+        twin = Engine()
+        twin.state = fork_state(self.state)
+        return twin
 
     def digest(self) -> str:
         """A digest of the state; equal states give equal digests. Costs what changed since the last call."""

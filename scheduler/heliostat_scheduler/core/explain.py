@@ -1,0 +1,154 @@
+"""Why a job waits and what would start it: the binding reason, every constraint with its numbers, and remedies that were tried.
+
+A remedy is shown only after it was carried out on a copy of the engine and the job started within one cycle: at once, or, when
+others have to leave first, as soon as they had left. Whoever loses GPUs by it is named. Changes of the job itself come first, those
+that disturb nobody before those that do; somebody else's cancellation is offered only if no change of the job itself helps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from heliostat_scheduler.core.book import JobRec, core_tasks, task_amounts
+from heliostat_scheduler.core.harm import within
+from heliostat_scheduler.core.judge import candidate_flavors, personal_reason, queue_bound, structural_reason
+from heliostat_scheduler.core.model import Amounts
+from heliostat_scheduler.core.placement import find, largest
+from heliostat_scheduler.core.reasons import Reason, ReasonCode, Remedy
+from heliostat_scheduler.core.state import State
+
+Facts = tuple[tuple[str, int | str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One constraint: its name, whether it lets the job pass now, and the numbers."""
+
+    name: str
+    ok: bool
+    facts: Facts = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Everything that can be said about a waiting job at `as_of_ms`."""
+
+    job_id: str
+    reason: Reason
+    checks: tuple[Check, ...]
+    remedies: tuple[Remedy, ...]
+    position: int | None
+    estimated_start_ms: int | None
+    as_of_ms: int
+
+
+TIME_CODES = frozenset(
+    {
+        ReasonCode.BACKOFF,
+        ReasonCode.COOLDOWN,
+        ReasonCode.PREEMPTION_DELAY,
+        ReasonCode.WAITING_FOR_VICTIMS,
+        ReasonCode.RESERVED_FOR,
+        ReasonCode.BACKFILL_TOO_LONG,
+        ReasonCode.PENDING_EVALUATION,
+    }
+)
+"""Codes that time alone resolves; their reason says when."""
+
+
+def checks_of(state: State, rec: JobRec) -> tuple[Check, ...]:
+    """All constraints in the order in which the engine asks them, on the flavor that it would try first."""
+    spec = rec.spec
+    checks = [_own_check(state, rec), _structure_check(state, rec)]
+    flavors = candidate_flavors(state, spec)
+    if not flavors:
+        return tuple(checks)
+    flavor = flavors[0]
+    need = task_amounts(spec, flavor, spec.min_tasks)
+    core = task_amounts(spec, flavor, core_tasks(spec, spec.min_tasks))
+    checks += _queue_checks(state, rec, need, core)
+    checks += _capacity_checks(state, rec, flavor, need)
+    return tuple(checks)
+
+
+def _own_check(state: State, rec: JobRec) -> Check:
+    why = personal_reason(state, rec)
+    return Check("may be tried now", why is None, () if why is None else (("code", str(why.code)), *why.facts))
+
+
+def _structure_check(state: State, rec: JobRec) -> Check:
+    why = structural_reason(state, rec.spec)
+    return Check("fits the cluster", why is None, () if why is None else (("code", str(why.code)), *why.facts))
+
+
+def _queue_checks(state: State, rec: JobRec, need: Amounts, core: Amounts) -> list[Check]:
+    book = state.book
+    tree, capacity = book.tree, book.capacity
+    leaf = book.leaf_of(rec)
+    found: list[Check] = []
+    for node in leaf.chain:
+        for key, amount in need:
+            plan = node.plan.get(key, 0)
+            quota, share = node.quota_of(key, capacity.get(key, 0)), node.entitled.get(key, 0)
+            base: Facts = (("needs", amount), ("queue", node.name), ("resource", key), ("used", plan))
+            if key in node.limit:
+                found.append(Check("limit", plan + amount <= node.limit[key], (*base, ("limit", node.limit[key]))))
+            if core:
+                fixed = node.core.get(key, 0)
+                found.append(Check("quota", fixed + amount <= quota, (*base, ("quota", quota), ("fixed", fixed))))
+            found.append(Check("fair share", plan + amount <= share, (*base, ("entitled", share), ("quota", quota))))
+    gap = tree.lending_gap(leaf, need, "plan", capacity)
+    if tree.lends:
+        facts: Facts = () if gap is None else (("lender", gap[0].name), ("resource", gap[1]), ("gap", gap[2]))
+        found.append(Check("lending", gap is None, facts))
+    for key, amount in need:
+        bound = dict(leaf.spec.user_limit).get(key)
+        if bound is not None:
+            used = book.user_plan.get((leaf.name, rec.spec.user, key), 0)
+            found.append(
+                Check("user limit", used + amount <= bound, (("limit", bound), ("needs", amount), ("used", used)))
+            )
+    return found
+
+
+def _capacity_checks(state: State, rec: JobRec, flavor: str, need: Amounts) -> list[Check]:
+    book, spec = state.book, rec.spec
+    flavors = (flavor,) if flavor else spec.flavors
+    found: list[Check] = []
+    for space, name in ((book.now, "free now"), (book.soon, "free when all have left")):
+        if space is book.soon and not book.leavers:
+            continue
+        free = (
+            space.free_milli.get(flavor, 0) if flavor else sum(max(0, n.cpu) for n in space.nodes.values() if n.opened)
+        )
+        tasks = largest(space, spec.shape, flavors, spec.spread)
+        fits = find(space, spec.shape, spec.min_tasks, flavors, spec.spread) is not None
+        facts: Facts = (
+            ("free", free),
+            ("needs", need[0][1] if need else 0),
+            ("tasks_that_fit", tasks),
+            ("tasks", spec.min_tasks),
+        )
+        found.append(Check(name, fits, facts))
+    leaf = book.leaf_of(rec)
+    may = any(within(leaf.chain, need, book.capacity, quota) for quota in (True, False))
+    found.append(Check("may reclaim", may and state.policy.reclaim, (("queue", leaf.name),)))
+    lower = sorted(
+        r.id for r in state.holders(leaf.name) if r.spec.priority < spec.priority and not core_tasks(r.spec, 1)
+    )
+    found.append(Check("may preempt", bool(lower) and state.policy.preempt, (("lower_class_jobs", len(lower)),)))
+    return found
+
+
+def never_fits_tasks(state: State, rec: JobRec) -> int:
+    """The largest gang of the job's task that the empty cluster and every rule of its queue allow."""
+    spec = rec.spec
+    best = 0
+    for flavor in candidate_flavors(state, spec):
+        most = state.structure.largest(spec.shape, flavor, spec.spread, usable=True)
+        bound = queue_bound(state, state.book.leaf_of(rec), spec, flavor)
+        if bound is not None:
+            per_task = dict(task_amounts(spec, flavor, 1)).get(bound[2], 0)
+            most = min(most, bound[3] // per_task) if per_task else most
+        best = max(best, most)
+    return best

@@ -1,0 +1,49 @@
+"""An independent copy of a state, for simulation: what can be shared (frozen records) is shared."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import replace
+
+from heliostat_scheduler.core.book import Book
+from heliostat_scheduler.core.state import State
+from heliostat_scheduler.core.tree import QueueTree
+
+
+def fork_state(state: State) -> State:
+    twin = State(state.policy, ())
+    twin.book = _fork_book(state.book)
+    twin.waiting = state.waiting.copy()
+    twin.cycle, twin.now_ms = state.cycle, state.now_ms
+    twin.stale, twin.recheck_at = state.stale, state.recheck_at
+    twin.timers = state.timers.copy()
+    twin.attention, twin.elastic = state.attention.copy(), state.elastic.copy()
+    twin.dependents = {job_id: members.copy() for job_id, members in state.dependents.items()}
+    twin.failed = state.failed.copy()
+    twin.flavors, twin.structure, twin.restructure = state.flavors, state.structure, state.restructure
+    twin.mix = state.mix
+    twin.entitled_before = state.entitled_before
+    return twin
+
+
+def _fork_book(book: Book) -> Book:
+    twin = Book(_fork_tree(book.tree))
+    twin.jobs = {job_id: copy(rec) for job_id, rec in book.jobs.items()}
+    twin.nodes = {node_id: replace(rec) for node_id, rec in book.nodes.items()}
+    twin.blocked, twin.slot_home = book.blocked.copy(), book.slot_home.copy()
+    twin.now, twin.soon = book.now.copy(), book.soon.copy()
+    twin.capacity, twin.unmeasured = book.capacity.copy(), book.unmeasured
+    twin.on_node = {node_id: members.copy() for node_id, members in book.on_node.items()}
+    twin.holding = {queue: members.copy() for queue, members in book.holding.items()}
+    twin.claimants, twin.leavers = book.claimants.copy(), book.leavers.copy()
+    twin.user_plan = book.user_plan.copy()
+    twin.touched, twin.nodes_touched = set(book.jobs), set(book.nodes)
+    return twin
+
+
+def _fork_tree(tree: QueueTree) -> QueueTree:
+    twin = QueueTree(tree.specs)
+    for old, new in ((tree.root, twin.root), *((node, twin.by_name[name]) for name, node in tree.by_name.items())):
+        new.used, new.plan, new.core, new.want = old.used.copy(), old.plan.copy(), old.core.copy(), old.want.copy()
+        new.entitled, new.usage = old.entitled.copy(), old.usage.copy()
+    return twin
