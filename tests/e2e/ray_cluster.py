@@ -114,10 +114,10 @@ def _answers(cluster: RayCluster) -> bool:
 
 
 def _end(cluster: RayCluster, head: subprocess.Popen[bytes]) -> None:
-    """SIGTERM to `ray start --block` ends its children; what is left of its session gets SIGKILL."""
+    """SIGTERM to `ray start --block` ends its children, slowly when actors live; what is left of its session gets SIGKILL."""
     head.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
-        head.wait(20)
+        head.wait(8)
     deadline = time.monotonic() + 10
     while (left := cluster.processes()) and time.monotonic() < deadline:
         for pid in left:

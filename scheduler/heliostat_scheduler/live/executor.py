@@ -136,10 +136,10 @@ class Executor:
         return Reply(command.id)
 
     async def _hello(self, hello: Hello) -> Reply:
+        self._ledger.greet(hello.term, hello.leases)
         if self._listening is not None:
             self._listening.cancel()
         self._freeing.cancel_all()
-        self._ledger.greet(hello.term, hello.leases)
         self._slots.slot_cpu_milli = hello.slot_cpu_milli
         self._slots.reserve_cpu_milli = hello.reserve_cpu_milli or self._slots.reserve_cpu_milli
         await self._adopt_cpu_groups()

@@ -197,6 +197,8 @@ def node_environment() -> dict[str, str]:
     if "PATH" not in env:
         env = dict(os.environ)
     env = {key: value for key, value in env.items() if not key.startswith(("RAY_", "HELIOSTAT_")) or key in KEPT_RAY}
+    if "libjemalloc" in env.get("LD_PRELOAD", ""):
+        del env["LD_PRELOAD"]  # Ray's own choice for its raylet
     ours, path = str(Path(sys.executable).parent), env.get("PATH", os.defpath)
     if ours not in path.split(os.pathsep):
         env["PATH"] = ours + os.pathsep + path

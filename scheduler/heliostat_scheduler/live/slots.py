@@ -47,6 +47,7 @@ class Slots:
         self.refs: dict[str, SlotRef] = {}
         self._pending: dict[str, dict[int, str]] = {}  # node -> ordinal -> group that is not up yet
         self._dropped: set[str] = set()
+        self._troubled: set[str] = set()
 
     # ---- watching ----------------------------------------------------------------------------------------------------
 
@@ -148,6 +149,7 @@ class Slots:
         known = {ref.device for ref in self.refs.values() if ref.node == row.id}
         unknown = [device for device in range(_gpus(row)) if device not in known]
         for _ordinal, device in zip(self._pending[row.id], unknown, strict=False):
+            self._troubled.add(f"{row.id[:12]}/{device}")
             changes.troubles.append(SlotTrouble(f"{row.id[:12]}/{device}", False, "somebody else holds this GPU"))
         return self.joined(row.id)
 
@@ -186,7 +188,9 @@ class Slots:
             cpu, memory = round(bundle.get("CPU", 0) * 1000), int(bundle.get("memory", 0))
             slot = f"{node[:12]}/{device}"
             self.refs[slot] = SlotRef(slot, group, node, device, cpu, memory)
-            changes.troubles.append(SlotTrouble(slot, True))
+            if slot in self._troubled:
+                self._troubled.discard(slot)
+                changes.troubles.append(SlotTrouble(slot, True))
         return True
 
     async def _device(self, group: str, actors: list[ActorRow]) -> int:
@@ -203,9 +207,8 @@ class Slots:
 
     async def _probe(self, group: str) -> list[int]:
         strategy = PlacementGroupSchedulingStrategy(handle(group), 0)
-        task = ray.remote(probe.devices).options(
-            num_cpus=0, num_gpus=1, max_retries=0, max_calls=1, name="heliostat-probe", scheduling_strategy=strategy
-        )
+        task = ray.remote(num_cpus=0, num_gpus=1, max_retries=0, max_calls=1)(probe.devices)
+        task = task.options(name="heliostat-probe", scheduling_strategy=strategy)
         found: list[int] = await asyncio.wait_for(task.remote(), PROBE_S)
         return found
 
