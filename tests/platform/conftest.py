@@ -11,14 +11,14 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from heliostat_scheduler.core import reasons as core_reasons
-
-from heliostat.access import Role
+from heliostat.access import Role, Tokens
 from heliostat.api.app import create_app
 from heliostat.api.options import DoorOptions
 from heliostat.packages import Limits
 from heliostat.settings import Settings
 from heliostat.store import Store, queuefiles
+from heliostat_scheduler.core import reasons as core_reasons
+
 from tests.platform.fake_control import FakeControl, node
 
 URL = "http://127.0.0.1:8700"
@@ -85,21 +85,49 @@ PRINCIPALS = {
 }
 
 
+@dataclass(frozen=True)
+class Furnished:
+    """A database with the principals' tokens and the queue file, to be copied."""
+
+    path: Path
+    tokens: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def furnished(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Furnished:
+    path = tmp_path_factory.mktemp("furnished") / "heliostat.db"
+    shutil.copy(migrated, path)
+    store = Store(f"sqlite:///{path}")
+    tokens = Tokens(store, Clock())
+    made = {
+        name: tokens.create(role=role, project=name.split("/")[0], user=f"u-{name}", by="test")[0]
+        for name, role in PRINCIPALS.items()
+    }
+    store.write(lambda session: queuefiles.put(session, QUEUES, actor="test", now_ms=1))
+    store.close()
+    return Furnished(path, made)
+
+
 @pytest.fixture
-def make_house(store: Store, tmp_path: Path) -> Callable[..., House]:
+def make_house(tmp_path: Path, furnished: Furnished) -> Iterator[Callable[..., House]]:
+    opened: list[Store] = []
+
     def make(queues: str = QUEUES, options: DoorOptions | None = None) -> House:
+        path = tmp_path / "house.db"
+        shutil.copy(furnished.path, path)
+        store = Store(f"sqlite:///{path}")
+        opened.append(store)
         control = FakeControl(store, [node("n1", 2), node("n2", 4)])
         clock = Clock()
         chosen = options or DoorOptions(heartbeat_s=0.05, poll_s=0.01, packages=Limits(upload_bytes=200_000))
         app = create_app(store, control, Settings(home=tmp_path), options=chosen, clock_ms=clock)
-        tokens = {
-            name: app.state.doors.tokens.create(role=role, project=name.split("/")[0], user=f"u-{name}", by="test")[0]
-            for name, role in PRINCIPALS.items()
-        }
-        store.write(lambda session: queuefiles.put(session, queues, actor="test", now_ms=1))
-        return House(app, store, control, clock, tokens)
+        if queues != QUEUES:
+            store.write(lambda session: queuefiles.put(session, queues, actor="test", now_ms=1))
+        return House(app, store, control, clock, furnished.tokens)
 
-    return make
+    yield make
+    for store in opened:
+        store.close()
 
 
 @pytest.fixture

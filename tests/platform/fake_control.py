@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from heliostat.control.port import ControlError
+from heliostat.store import Store, jobs, moves
 from heliostat_scheduler.core.lifecycle import TERMINAL, JobState
 from heliostat_scheduler.core.model import JobSpec
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
-
-from heliostat.control.port import ControlError
-from heliostat.store import Store, jobs, moves
 
 
 class FakeControl:
@@ -47,7 +46,9 @@ class FakeControl:
     def release(self, job_id: str, actor: str) -> None:
         self.move(job_id, JobState.QUEUED, actor)
 
-    def move(self, job_id: str, state: JobState, actor: str = "scheduler", reason: Reason | None = None, **fields: Any) -> None:
+    def move(
+        self, job_id: str, state: JobState, actor: str = "scheduler", reason: Reason | None = None, **fields: Any
+    ) -> None:
         def work(session: Any) -> None:
             job = jobs.get(session, job_id)
             if job.state in TERMINAL:
@@ -71,7 +72,9 @@ class FakeControl:
         return self.positions.get(job_id)
 
     def explain(self, job_id: str) -> dict[str, Any]:
-        return self.explanations.get(job_id, {"job_id": job_id, "code": None, "blockers": [], "remedies": [], "facts": {}})
+        return self.explanations.get(
+            job_id, {"job_id": job_id, "code": None, "blockers": [], "remedies": [], "facts": {}}
+        )
 
     def whatif_submit(self, spec: JobSpec) -> dict[str, Any]:
         return {"job_id": spec.id, "starts_now": True, "tasks": spec.min_tasks}
@@ -93,7 +96,10 @@ class FakeControl:
 def node(name: str, gpus: int, *, flavor: str = "gpu", cpus: int = 4, jobs: tuple[str, ...] = ()) -> dict[str, Any]:
     """A node as /cluster shows it."""
     holders: list[str | None] = [*jobs, *[None] * (gpus - len(jobs))]
-    slots = [{"id": f"{name}/{i}", "device": i, "state": "free", "job": job, "utilization": None} for i, job in enumerate(holders)]
+    slots = [
+        {"id": f"{name}/{i}", "device": i, "state": "free", "job": job, "utilization": None}
+        for i, job in enumerate(holders)
+    ]
     return {
         "id": name,
         "ip": "10.0.0.1",

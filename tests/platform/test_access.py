@@ -9,11 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import select
-
 from heliostat.access import Role, Tokens, Unauthenticated
 from heliostat.store import Store, audit
 from heliostat.store.tables import Audit, Token
+from sqlalchemy import select
+
 from tests.platform.conftest import House
 
 Body = Callable[..., dict[str, Any]]
@@ -70,7 +70,9 @@ async def test_every_route_but_the_health_checks_needs_a_token(house: House) -> 
     async with house.client("") as nobody:
         for path, methods in schema["paths"].items():
             for method in methods:
-                answer = await nobody.request(method, path.replace("{job_id}", "x").replace("{name}", "x").replace("{token_id}", "x"))
+                answer = await nobody.request(
+                    method, path.replace("{job_id}", "x").replace("{name}", "x").replace("{token_id}", "x")
+                )
                 assert (answer.status_code == 401) == (path not in open_paths), (method, path, answer.status_code)
 
 
@@ -137,7 +139,9 @@ async def test_lists_and_events_show_ones_own_project(house: House, client: http
         assert (await other.post("/api/v1/jobs", json=body(after=["theirs"]))).status_code == 404
 
 
-async def test_what_the_engine_says_does_not_name_other_projects_jobs(house: House, client: httpx.AsyncClient, body: Body) -> None:
+async def test_what_the_engine_says_does_not_name_other_projects_jobs(
+    house: House, client: httpx.AsyncClient, body: Body
+) -> None:
     await client.post("/api/v1/jobs", json=body(id="secret"))
     async with house.client("ocr/member") as other:
         await other.post("/api/v1/jobs", json=body(id="ours"))
@@ -181,7 +185,9 @@ def test_the_text_of_a_token_is_not_in_the_store(store: Store) -> None:
     assert len(kept.hash) == 32
 
 
-def test_the_administrators_file_is_private_reused_and_replaced_when_it_is_of_another_store(store: Store, tmp_path: Path) -> None:
+def test_the_administrators_file_is_private_reused_and_replaced_when_it_is_of_another_store(
+    store: Store, tmp_path: Path
+) -> None:
     path = tmp_path / "home" / "token"
     tokens = Tokens(store, lambda: 1)
     text = tokens.ensure_admin(path)

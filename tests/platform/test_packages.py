@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-
 from heliostat.artifacts import ArtifactMissing, Artifacts, Staged
 from heliostat.packages import BadPackage, Limits, Packages, uri_name
 from heliostat.packages.archive import check
@@ -125,7 +124,9 @@ async def test_an_upload_stops_at_the_limit(packages: Packages) -> None:
     assert taken <= LIMITS.upload_bytes + 10_000
 
 
-@pytest.mark.parametrize("name", ["../x.zip", "_ray_pkg_.zip", "x.tar", "a/b.zip", "gcs://", "_ray_pkg_1.zip\n", ".zip"])
+@pytest.mark.parametrize(
+    "name", ["../x.zip", "_ray_pkg_.zip", "x.tar", "a/b.zip", "gcs://", "_ray_pkg_1.zip\n", ".zip"]
+)
 def test_names_that_are_no_package(name: str) -> None:
     with pytest.raises(BadPackage, match="no package name"):
         uri_name(name)

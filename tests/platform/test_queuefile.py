@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from heliostat.queuefile import DEFAULT_TEXT, BadQueueFile, diff, parse
 from heliostat.queuefile.check import shown
 
@@ -40,7 +39,7 @@ def test_the_default_file_is_one_queue_with_the_whole_cluster() -> None:
 def test_amounts_are_the_cores_integers_and_parents_come_first() -> None:
     company, production, research = parse(TREE).to_core()
     assert company.quota == (("cpu", 8500), ("gpu", 6000), ("memory", 64 * 2**30))
-    assert research.quota == company.quota[:1] + (("gpu", 4000), ("memory", 64 * 2**30))
+    assert research.quota == (*company.quota[:1], ("gpu", 4000), ("memory", 64 * 2**30))
     assert (research.weight, research.rotate, research.lending_limit) == (3, False, (("gpu", 2000),))
     assert (production.parent, production.priority, production.limit) == ("company", 200, (("gpu", 6000),))
 
@@ -70,10 +69,30 @@ BAD = [
     ("a bare number as quota", "queues:\n  a:\n    quota: 4", 3, "by resource"),
     ("quota above limit", "queues:\n  a:\n    quota: {gpu: 4}\n    limit: {gpu: 2}", 2, "above its own limit (2)"),
     ("unlimited quota under a limit", "queues:\n  a:\n    quota: {gpu: unlimited}\n    limit: {gpu: 2}", 2, "above"),
-    ("lending more than the quota", "queues:\n  a:\n    quota: {gpu: 1}\n    lending_limit: {gpu: 2}", 2, "lending_limit"),
-    ("children above the parent", "queues:\n  p: {quota: {gpu: 2}}\n  a: {parent: p, quota: {gpu: 2}}\n  b: {parent: p, quota: {gpu: 1}}", 2, "sum"),
-    ("children above the parent's limit", "queues:\n  p: {limit: {gpu: 2}}\n  a: {parent: p, quota: {gpu: 2}}\n  b: {parent: p, quota: {gpu: 1}}", 2, "sum"),
-    ("a child's limit above the parent's", "queues:\n  p: {limit: {gpu: 2}}\n  a: {parent: p, limit: {gpu: 3}}", 3, "limit of its parent"),
+    (
+        "lending more than the quota",
+        "queues:\n  a:\n    quota: {gpu: 1}\n    lending_limit: {gpu: 2}",
+        2,
+        "lending_limit",
+    ),
+    (
+        "children above the parent",
+        "queues:\n  p: {quota: {gpu: 2}}\n  a: {parent: p, quota: {gpu: 2}}\n  b: {parent: p, quota: {gpu: 1}}",
+        2,
+        "sum",
+    ),
+    (
+        "children above the parent's limit",
+        "queues:\n  p: {limit: {gpu: 2}}\n  a: {parent: p, quota: {gpu: 2}}\n  b: {parent: p, quota: {gpu: 1}}",
+        2,
+        "sum",
+    ),
+    (
+        "a child's limit above the parent's",
+        "queues:\n  p: {limit: {gpu: 2}}\n  a: {parent: p, limit: {gpu: 3}}",
+        3,
+        "limit of its parent",
+    ),
     ("an unknown class", "queues:\n  a:\n    submit:\n      - {up_to: urgent}", 4, "'urgent'"),
     ("an unknown role", "queues:\n  a:\n    submit: [{role: king}]", 3, "'king'"),
     ("rules that are no list", "queues:\n  a:\n    submit: {role: admin}", 3, "expected a list"),
@@ -141,6 +160,15 @@ def test_the_difference_of_two_files_names_fields_and_values() -> None:
     assert diff(old, parse(TREE)) == []
 
 
-@pytest.mark.parametrize(("key", "amount", "text"), [("gpu", 1500, "1.5"), ("gpu", -1, "unlimited"), ("memory", 2**31, "2GiB"), ("cpu", 10000, "10"), ("memory", 0, "0")])
+@pytest.mark.parametrize(
+    ("key", "amount", "text"),
+    [
+        ("gpu", 1500, "1.5"),
+        ("gpu", -1, "unlimited"),
+        ("memory", 2**31, "2GiB"),
+        ("cpu", 10000, "10"),
+        ("memory", 0, "0"),
+    ],
+)
 def test_amounts_are_shown_as_written(key: str, amount: int, text: str) -> None:
     assert shown(key, amount) == text

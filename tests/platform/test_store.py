@@ -9,17 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from heliostat.store import (
+    StaleJob,
+    Store,
+    StoreError,
+    StoreUnavailable,
+    UnknownJob,
+    audit,
+    events,
+    jobs,
+    moves,
+    schema,
+)
+from heliostat.store.database import refuse_network_disk
+from heliostat.store.jobs import JobFilter
+from heliostat.store.tables import Audit, Base, Job
 from heliostat_scheduler.core.lifecycle import DEADLINES_MS, IllegalMove, JobState
 from heliostat_scheduler.core.model import Preemptibility
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
 from sqlalchemy import create_engine, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
-
-from heliostat.store import StaleJob, Store, StoreError, StoreUnavailable, UnknownJob, audit, events, jobs, moves, schema
-from heliostat.store.database import refuse_network_disk
-from heliostat.store.jobs import JobFilter
-from heliostat.store.tables import Audit, Base, Job
 
 
 def values(job_id: str, **given: Any) -> dict[str, Any]:
@@ -47,7 +57,13 @@ def read(store: Store, job_id: str) -> Job:
 def test_a_written_row_is_read_back_with_the_defaults_of_the_others(store: Store) -> None:
     seq = add(store, "a", job_metadata={"team": "x"}, argv=["python", "-V"])
     row = read(store, "a")
-    assert (row.seq, row.version, row.job_metadata, row.argv, row.reason) == (seq, 1, {"team": "x"}, ["python", "-V"], None)
+    assert (row.seq, row.version, row.job_metadata, row.argv, row.reason) == (
+        seq,
+        1,
+        {"team": "x"},
+        ["python", "-V"],
+        None,
+    )
 
 
 def test_a_function_that_raises_takes_only_its_own_changes_back(store: Store) -> None:
@@ -119,8 +135,18 @@ class TestMoves:
 
     def test_times_add_up_over_the_story_of_a_job(self, store: Store) -> None:
         add(store, "a")
-        story = [(JobState.ADMITTED, 2_000), (JobState.STARTING, 2_500), (JobState.RUNNING, 3_000), (JobState.PREEMPTING, 7_000)]
-        story += [(JobState.QUEUED, 8_000), (JobState.ADMITTED, 9_000), (JobState.STARTING, 9_100), (JobState.RUNNING, 9_200)]
+        story = [
+            (JobState.ADMITTED, 2_000),
+            (JobState.STARTING, 2_500),
+            (JobState.RUNNING, 3_000),
+            (JobState.PREEMPTING, 7_000),
+        ]
+        story += [
+            (JobState.QUEUED, 8_000),
+            (JobState.ADMITTED, 9_000),
+            (JobState.STARTING, 9_100),
+            (JobState.RUNNING, 9_200),
+        ]
         for state, now in [*story, (JobState.SUCCEEDED, 10_200)]:
             store.write(lambda s, state=state, now=now: moves.move(s, "a", state, reason=None, actor="x", now_ms=now))  # type: ignore[misc]
         row = read(store, "a")
@@ -150,7 +176,14 @@ class TestPages:
     def _many(self, store: Store) -> None:
         states = ("queued", "running", "succeeded")
         for i in range(30):
-            add(store, f"j{i:02}", state=states[i % 3], queue="q" + str(i % 2), project=("vision", "ocr")[i % 5 == 0], user=f"u{i % 4}")
+            add(
+                store,
+                f"j{i:02}",
+                state=states[i % 3],
+                queue="q" + str(i % 2),
+                project=("vision", "ocr")[i % 5 == 0],
+                user=f"u{i % 4}",
+            )
 
     @pytest.mark.parametrize(
         ("chosen", "keep"),
@@ -167,7 +200,9 @@ class TestPages:
         ],
         ids=str,
     )
-    def test_pages_walk_newest_first_without_gap_or_repetition(self, store: Store, chosen: JobFilter, keep: Callable[[int], bool]) -> None:
+    def test_pages_walk_newest_first_without_gap_or_repetition(
+        self, store: Store, chosen: JobFilter, keep: Callable[[int], bool]
+    ) -> None:
         seen: list[str] = []
         before: int | None = None
         while True:
@@ -182,14 +217,26 @@ class TestPages:
     def test_the_listed_filters_are_served_by_indexes(self, store: Store) -> None:
         with store.read() as session:
             plan = session.execute(
-                text("EXPLAIN QUERY PLAN SELECT seq FROM job WHERE state='queued' AND queue='q1' ORDER BY seq DESC LIMIT 50")
+                text(
+                    "EXPLAIN QUERY PLAN SELECT seq FROM job WHERE state='queued' AND queue='q1' ORDER BY seq DESC LIMIT 50"
+                )
             ).all()
         assert "ix_job_queue_state_seq" in str(plan)
         assert "TEMP B-TREE" not in str(plan)
 
 
 def test_core_spec_carries_what_the_engine_decides_on(store: Store) -> None:
-    add(store, "a", gpu_milli=1000, min_tasks=2, max_tasks=4, flavor="a100", preemptibility="non-preemptible", priority=150, kind="command")
+    add(
+        store,
+        "a",
+        gpu_milli=1000,
+        min_tasks=2,
+        max_tasks=4,
+        flavor="a100",
+        preemptibility="non-preemptible",
+        priority=150,
+        kind="command",
+    )
     spec = jobs.core_spec(read(store, "a"))
     assert (spec.min_tasks, spec.max_tasks, spec.shape.gpu_milli, spec.flavors) == (2, 4, 1000, ("a100",))
     assert (spec.preemptibility, spec.priority, spec.spread) == (Preemptibility.NON_PREEMPTIBLE, 150, "one_node")
@@ -228,7 +275,9 @@ class TestAudit:
 
 
 class TestFailures:
-    def test_a_full_disk_is_store_unavailable_for_the_whole_group_and_nothing_is_half_written(self, store: Store) -> None:
+    def test_a_full_disk_is_store_unavailable_for_the_whole_group_and_nothing_is_half_written(
+        self, store: Store
+    ) -> None:
         add(store, "before")
         limit(store, "PRAGMA max_page_count = 1")
         with pytest.raises(StoreUnavailable, match="disk is full") as caught:

@@ -7,10 +7,10 @@ from typing import Any
 
 import httpx
 import pytest
-from heliostat_scheduler.core.lifecycle import JobState
-
 from heliostat.store import jobs
 from heliostat.store.jobs import JobFilter
+from heliostat_scheduler.core.lifecycle import JobState
+
 from tests.platform.conftest import House
 from tests.platform.fake_control import node
 
@@ -22,8 +22,12 @@ def stored(house: House) -> int:
         return len(jobs.page(session, JobFilter(), limit=100))
 
 
-async def test_an_accepted_job_is_stored_and_told_to_the_control_plane(house: House, client: httpx.AsyncClient, body: Body) -> None:
-    answer = await client.post("/api/v1/jobs", json=body(min_gpus=2, gpus=None, max_gpus=4, priority="high", metadata={"a": "b"}))
+async def test_an_accepted_job_is_stored_and_told_to_the_control_plane(
+    house: House, client: httpx.AsyncClient, body: Body
+) -> None:
+    answer = await client.post(
+        "/api/v1/jobs", json=body(min_gpus=2, gpus=None, max_gpus=4, priority="high", metadata={"a": "b"})
+    )
     job = answer.json()
     assert answer.status_code == 201
     assert answer.headers["location"] == f"/api/v1/jobs/{job['id']}"
@@ -33,7 +37,12 @@ async def test_an_accepted_job_is_stored_and_told_to_the_control_plane(house: Ho
         {"min": 2, "max": 4, "held": 0},
         1.0,
     )
-    assert (job["project"], job["user"], job["entrypoint"], job["name"]) == ("vision", "u-vision/member", "python train.py", "train.py")
+    assert (job["project"], job["user"], job["entrypoint"], job["name"]) == (
+        "vision",
+        "u-vision/member",
+        "python train.py",
+        "train.py",
+    )
     assert house.control.calls == [("submitted", job["id"])]
     again = (await client.get(f"/api/v1/jobs/{job['id']}")).json()
     assert again["reason"]["code"] == "InsufficientFree"
@@ -52,7 +61,9 @@ SHAPES = [
 
 
 @pytest.mark.parametrize(("given", "shape"), [case[1:] for case in SHAPES], ids=[case[0] for case in SHAPES])
-async def test_gpus_become_tasks(house: House, client: httpx.AsyncClient, body: Body, given: dict[str, Any], shape: tuple[int, ...]) -> None:
+async def test_gpus_become_tasks(
+    house: House, client: httpx.AsyncClient, body: Body, given: dict[str, Any], shape: tuple[int, ...]
+) -> None:
     answer = await client.post("/api/v1/jobs", json=body(kind="ray", **given))
     assert answer.status_code == 201, answer.text
     with house.store.read() as session:
@@ -65,12 +76,24 @@ BAD: list[tuple[str, dict[str, Any], int, str, str]] = [
     ("an unknown priority", {"priority": "urgent"}, 400, "unknown_priority", "normal (100)"),
     ("a priority out of range", {"priority": 201}, 400, "unknown_priority", "0 to 200"),
     ("an unknown flavor", {"flavor": "tpu"}, 400, "unknown_flavor", "gpu"),
-    ("a priority above the rule", {"queue": "production", "priority": "critical"}, 403, "priority_not_allowed", "up to high"),
+    (
+        "a priority above the rule",
+        {"queue": "production", "priority": "critical"},
+        403,
+        "priority_not_allowed",
+        "up to high",
+    ),
     ("more than the queue's limit", {"queue": "production", "gpus": 3}, 422, "never_fits", "2 GPUs"),
     ("more than the cluster has", {"kind": "ray", "gpus": 7}, 422, "never_fits", "6 GPUs"),
     ("a command wider than any node", {"gpus": 5}, 422, "never_fits", "4 GPUs"),
     ("two GPUs in one task", {"gpus": 2, "gpus_per_task": 2}, 422, "never_fits", "one worker per GPU"),
-    ("non-preemptible beyond the guarantee", {"kind": "ray", "gpus": 5, "preemptibility": "non-preemptible"}, 422, "never_fits", "4 GPUs"),
+    (
+        "non-preemptible beyond the guarantee",
+        {"kind": "ray", "gpus": 5, "preemptibility": "non-preemptible"},
+        422,
+        "never_fits",
+        "4 GPUs",
+    ),
     ("more CPUs than a slot", {"cpus": 3}, 422, "never_fits", "cpus=1"),
     ("more CPUs than a node", {"gpus": 0, "cpus": 5}, 422, "never_fits", "4 CPUs"),
     ("more memory than a node", {"gpus": 0, "memory_bytes": 2**40}, 422, "never_fits", "8GiB"),
@@ -89,14 +112,26 @@ BAD: list[tuple[str, dict[str, Any], int, str, str]] = [
     ("a reserved variable", {"env": {"RAY_ADDRESS": "x"}}, 400, "reserved_env", "RAY_ADDRESS"),
     ("a platform variable", {"env": {"HELIOSTAT_JOB": "x"}}, 400, "reserved_env", "HELIOSTAT_JOB"),
     ("a preloaded library", {"env": {"LD_PRELOAD": "x"}}, 400, "reserved_env", "LD_PRELOAD"),
-    ("a reserved variable inside runtime_env", {"runtime_env": {"env_vars": {"RAY_X": "1"}}}, 400, "reserved_env", "RAY_X"),
+    (
+        "a reserved variable inside runtime_env",
+        {"runtime_env": {"env_vars": {"RAY_X": "1"}}},
+        400,
+        "reserved_env",
+        "RAY_X",
+    ),
     ("another interpreter", {"runtime_env": {"py_executable": "python -I"}}, 400, "reserved_env", "pip or uv"),
     ("a container for a GPU job", {"runtime_env": {"image_uri": "x"}}, 400, "uncovered_env", "pip or uv"),
     ("conda for a GPU job", {"runtime_env": {"conda": "x"}}, 400, "uncovered_env", "pip or uv"),
     ("an unknown key of runtime_env", {"runtime_env": {"colour": "red"}}, 400, "bad_runtime_env", "working_dir"),
     ("env_vars that are no strings", {"runtime_env": {"env_vars": {"A": 1}}}, 400, "bad_runtime_env", "Quote"),
     ("a local working_dir", {"runtime_env": {"working_dir": "/home/me"}}, 400, "bad_runtime_env", "--working-dir"),
-    ("a package that was never uploaded", {"working_dir_package": "gcs://_ray_pkg_1.zip"}, 400, "unknown_package", "Upload"),
+    (
+        "a package that was never uploaded",
+        {"working_dir_package": "gcs://_ray_pkg_1.zip"},
+        400,
+        "unknown_package",
+        "Upload",
+    ),
     ("a package name that is a path", {"working_dir_package": "gcs://../x.zip"}, 400, "package_name", "_ray_pkg_"),
     ("a dependency that does not exist", {"after": ["job-x"]}, 404, "unknown_job", "after"),
     ("another project", {"project": "ocr"}, 404, "unknown_project", "project"),
@@ -107,7 +142,9 @@ BAD: list[tuple[str, dict[str, Any], int, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("given", "status", "code", "remedy"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
+@pytest.mark.parametrize(
+    ("given", "status", "code", "remedy"), [case[1:] for case in BAD], ids=[case[0] for case in BAD]
+)
 async def test_refused(
     house: House, client: httpx.AsyncClient, body: Body, given: dict[str, Any], status: int, code: str, remedy: str
 ) -> None:
@@ -122,7 +159,9 @@ async def test_refused(
     assert house.control.calls == []
 
 
-async def test_never_fits_names_the_largest_request_and_that_one_is_accepted(client: httpx.AsyncClient, body: Body) -> None:
+async def test_never_fits_names_the_largest_request_and_that_one_is_accepted(
+    client: httpx.AsyncClient, body: Body
+) -> None:
     refused = (await client.post("/api/v1/jobs", json=body(kind="ray", gpus=9))).json()
     assert refused["largest"] == {"gpus": 6.0}
     accepted = await client.post("/api/v1/jobs", json=body(kind="ray", gpus=refused["largest"]["gpus"]))
@@ -137,7 +176,9 @@ async def test_a_queue_that_the_token_may_not_use_names_the_rule(house: House, b
     assert "project vision up to high" in problem["rule"]
 
 
-async def test_a_cluster_of_which_nothing_is_known_refuses_nothing(house: House, client: httpx.AsyncClient, body: Body) -> None:
+async def test_a_cluster_of_which_nothing_is_known_refuses_nothing(
+    house: House, client: httpx.AsyncClient, body: Body
+) -> None:
     house.control.nodes = []
     assert (await client.post("/api/v1/jobs", json=body(gpus=64, flavor="h100"))).status_code == 201
 
@@ -159,7 +200,9 @@ async def test_pythonpath_is_the_users_own(house: House, client: httpx.AsyncClie
         assert jobs.get(session, answer.json()["id"]).env == {"PYTHONPATH": "lib"}
 
 
-async def test_an_id_of_ones_own_is_used_once_even_after_deletion(house: House, client: httpx.AsyncClient, body: Body) -> None:
+async def test_an_id_of_ones_own_is_used_once_even_after_deletion(
+    house: House, client: httpx.AsyncClient, body: Body
+) -> None:
     assert (await client.post("/api/v1/jobs", json=body(id="mine"))).status_code == 201
     assert (await client.post("/api/v1/jobs", json=body(id="mine"))).json()["code"] == "job_exists"
     house.control.move("mine", JobState.CANCELLED)
@@ -189,11 +232,17 @@ async def test_the_queue_with_queues_below_it_takes_no_jobs(make_house: Callable
 
 
 class TestChanges:
-    async def test_a_waiting_job_changes_and_the_control_plane_is_told(self, house: House, client: httpx.AsyncClient, body: Body) -> None:
+    async def test_a_waiting_job_changes_and_the_control_plane_is_told(
+        self, house: House, client: httpx.AsyncClient, body: Body
+    ) -> None:
         job = (await client.post("/api/v1/jobs", json=body(kind="ray", gpus=4))).json()
         changed = await client.patch(f"/api/v1/jobs/{job['id']}", json={"min_gpus": 2, "priority": "low"})
         assert changed.status_code == 200, changed.text
-        assert (changed.json()["tasks"]["min"], changed.json()["tasks"]["max"], changed.json()["priority"]) == (2, 4, 50)
+        assert (changed.json()["tasks"]["min"], changed.json()["tasks"]["max"], changed.json()["priority"]) == (
+            2,
+            4,
+            50,
+        )
         assert house.control.calls[-1] == ("changed", job["id"])
 
     async def test_the_checks_are_those_of_the_door(self, client: httpx.AsyncClient, body: Body) -> None:
@@ -201,16 +250,22 @@ class TestChanges:
         path = f"/api/v1/jobs/{job['id']}"
         assert (await client.patch(path, json={"queue": "nope"})).json()["code"] == "unknown_queue"
         assert (await client.patch(path, json={"gpus": 5})).json()["code"] == "never_fits"
-        assert (await client.patch(path, json={"queue": "production", "priority": "critical"})).json()["code"] == "priority_not_allowed"
+        assert (await client.patch(path, json={"queue": "production", "priority": "critical"})).json()[
+            "code"
+        ] == "priority_not_allowed"
 
-    async def test_a_running_job_changes_its_priority_only(self, house: House, client: httpx.AsyncClient, body: Body) -> None:
+    async def test_a_running_job_changes_its_priority_only(
+        self, house: House, client: httpx.AsyncClient, body: Body
+    ) -> None:
         job = (await client.post("/api/v1/jobs", json=body())).json()
         house.control.run(job["id"])
         path = f"/api/v1/jobs/{job['id']}"
         assert (await client.patch(path, json={"priority": "high"})).json()["priority"] == 150
         assert (await client.patch(path, json={"gpus": 2})).status_code == 409
 
-    async def test_a_job_that_is_over_does_not_change(self, house: House, client: httpx.AsyncClient, body: Body) -> None:
+    async def test_a_job_that_is_over_does_not_change(
+        self, house: House, client: httpx.AsyncClient, body: Body
+    ) -> None:
         job = (await client.post("/api/v1/jobs", json=body())).json()
         path = f"/api/v1/jobs/{job['id']}"
         assert (await client.post(path + "/cancel")).json()["state"] == "cancelled"

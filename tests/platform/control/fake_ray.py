@@ -184,8 +184,9 @@ class FakeRayJobs:
         if not all(actor in self.cluster.occupants for actor in driver.actors):
             self._end(driver, "FAILED", exit_code=1, error_type="JOB_ENTRYPOINT_COMMAND_ERROR")
             return
-        driver.step += 1
-        self.executed.append((driver.job, driver.step))
+        if driver.step < driver.script.steps:
+            driver.step += 1
+            self.executed.append((driver.job, driver.step))
         if driver.step % driver.script.checkpoint_every == 0:
             self.disk[driver.job] = driver.step
         if driver.step >= driver.script.steps:

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from heliostat_scheduler.live.fake_cluster import Program
 
 from tests.platform.control.fake_ray import Script
 from tests.platform.control.plant import Plant
-
-
-@pytest.fixture
-def plant(tmp_path: Path) -> Iterator[Plant]:
-    made = Plant(tmp_path)
-    made.advance(1_000)
-    yield made
-    made.store.close()
 
 
 def test_a_command_runs_in_its_slot_and_succeeds(plant: Plant) -> None:
