@@ -63,6 +63,8 @@ class BrokenEnvironment(JobError):
     code = "BrokenEnvironment"
 
 
-def metadata_line(gpus: int) -> str:
-    """How to declare `gpus` GPUs at submission, for messages."""
-    return f'--metadata-json \'{{"min_gpus": "{gpus}", "max_gpus": "{gpus}"}}\' (or `helio submit --gpus {gpus}`)'
+def metadata_line(fewest: int, most: int | None = None) -> str:
+    """How to declare that many GPUs at submission, for messages."""
+    most = fewest if most is None else most
+    cli = f"--gpus {fewest}" if fewest == most else f"--min-gpus {fewest} --max-gpus {most}"
+    return f'--metadata-json \'{{"min_gpus": "{fewest}", "max_gpus": "{most}"}}\' (or `helio submit {cli}`)'

@@ -172,7 +172,7 @@ def test_scaling_config_says_what_we_ask_it() -> None:
     from ray.train import ScalingConfig
 
     assert Request.of(ScalingConfig(num_workers=2, use_gpu=True)) == Request(2, 2, 1.0)
-    assert Request.of(ScalingConfig(num_workers=(1, 4))).is_elastic
+    assert Request.of(ScalingConfig(num_workers=(1, 4))) == Request(1, 4, 0.0)
 
 
 def test_attributes_of_the_controller_that_we_read_or_write() -> None:

@@ -129,6 +129,26 @@ def test_a_script_that_ignores_the_mark_is_ended_at_the_deadline_and_resumes_in_
     assert world.slot_states() == ["CREATED"] * 2
 
 
+def test_a_range_of_workers_follows_the_lease_without_losing_a_step(world: LeaseWorld, tmp_path: Path) -> None:
+    run, steps = tmp_path / "run", tmp_path / "run" / STEPS_FILE
+    groups = world.groups()
+    lease = world.grant("job-elastic", world.slots[:1])
+    argv = ["-m", "heliostat_jobs.recipes.digits_cnn", "--workers", "1-2", "--epochs", "20"]
+    driver = world.start(lease, run, argv)
+    for slots in (world.slots, world.slots[1:]):
+        world.wait_said(lease, STARTED, driver)
+        ran = lines(steps)
+        wait_until(lambda ran=ran: lines(steps) > ran + 60, "sixty steps", driver)  # type: ignore[misc]
+        lease = world.order("job-elastic", RUN, deadline_s=60, slots=slots)
+        assert world.wait_said(lease, RELEASED, driver).facts["how"] == "saved"
+    assert driver.wait(240) == 0, (run / "driver-1.log").read_text()[-3000:]
+    count = recount_run(run)
+    assert (count.distinct, count.recomputed, count.missing, count.changed) == (20 * 29, 0, 0, 0)
+    sizes = [json.loads(line)["world_size"] for line in steps.read_text().splitlines()]
+    assert [size for n, size in enumerate(sizes) if n == 0 or sizes[n - 1] != size] == [1, 2, 1]
+    assert world.slot_states() == ["CREATED"] * 2 and world.groups() == groups
+
+
 EXPECTED = {
     "cpu task": "7",
     "cpu actor": "pong",
@@ -140,7 +160,7 @@ EXPECTED = {
     "tuner": "NotYetSupported",
     "tune.run": "NotYetSupported",
     "too many workers": "WorkerCountMismatch",
-    "elastic": "NotYetSupported",
+    "too small a range": "WorkerCountMismatch",
     "two gpus for a worker": "NotYetSupported",
 }
 

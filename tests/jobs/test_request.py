@@ -33,7 +33,13 @@ CPU_GROUP = {"cpu_group": "ab" * 14, "tasks": 2, "cpu_milli": 2000}
         pytest.param(want(4), lease(2), WorkerCountMismatch, '"min_gpus": "4", "max_gpus": "4"', id="more than held"),
         pytest.param(want(1), lease(2), WorkerCountMismatch, "num_workers=2", id="less than held"),
         pytest.param(want(2), lease(0), UndeclaredGPU, '"min_gpus": "2", "max_gpus": "2"', id="no GPU declared"),
-        pytest.param(want(1, most=4), lease(2), NotYetSupported, "num_workers=2", id="an elastic range"),
+        pytest.param(want(1, most=4), lease(2), None, "", id="a range that holds the lease's size"),
+        pytest.param(
+            want(3, most=4), lease(2), WorkerCountMismatch, '"min_gpus": "3", "max_gpus": "4"', id="a range above it"
+        ),
+        pytest.param(
+            want(1, most=4), lease(0), UndeclaredGPU, "--min-gpus 1 --max-gpus 4", id="a range, no GPU declared"
+        ),
         pytest.param(want(2, gpus=2), lease(4), NotYetSupported, "num_workers=4", id="two GPUs for one worker"),
         pytest.param(want(2, gpus=0, tpu=True), lease(2), NotYetSupported, "use_gpu", id="TPUs"),
         pytest.param(want(2, gpus=0), lease(0, **CPU_GROUP), None, "", id="CPU workers in the lease's CPU group"),

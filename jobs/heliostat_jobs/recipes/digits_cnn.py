@@ -26,7 +26,9 @@ DEFAULTS = LoopOptions()
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--workers", type=int, default=1, help="data-parallel workers")
+    parser.add_argument(
+        "--workers", type=workers, default=1, help="data-parallel workers: 2, or a range 1-4 for an elastic run"
+    )
     parser.add_argument(
         "--device", choices=("auto", "cpu", "gpu"), default="auto", help="auto: GPUs inside a Heliostat job"
     )
@@ -41,6 +43,12 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--run-dir", type=Path, default=None, help="default: the job's folder, or runs/digits-<time>")
     return parser.parse_args(argv)
+
+
+def workers(text: str) -> int | tuple[int, int]:
+    """`2` or `1-4`."""
+    fewest, dash, most = text.partition("-")
+    return (int(fewest), int(most)) if dash else int(fewest)
 
 
 def loop_options(args: argparse.Namespace, run_dir: Path) -> LoopOptions:

@@ -6,8 +6,8 @@ slots (grow, shrink, migrate, resume): let go, then start in the new ones. Both 
 
     mark the workers -> the script sees ray.train.get_preemption_info() and reports a checkpoint -> end the workers -> ack
 
-and the same shortcut applies: a group that has just started and reported nothing has nothing to save and is ended at once. At
-the deadline it is ended in any case. A group that finishes first has finished.
+and the same shortcut applies: a group that has just started and reported nothing has hardly anything to save, so it is waited for
+only seconds. At the deadline it is ended in any case. A group that finishes first has finished.
 
 Always true: workers run only in the slots of the newest lease seen, or are being moved off older ones; `released` is
 acked once per epoch and only after the workers were told to end; what an order or a lost node breaks is not charged to
@@ -54,8 +54,9 @@ CALM_POLL_S = 0.2
 MARKED_POLL_S = 0.05
 """Polling this fast after a mark is what keeps the steps between checkpoint and end from being done twice."""
 WAIT_LOOK_S = 1.0
-YOUNG_S = 10.0
-"""A group without a report this soon after its start is ended at once: it has nothing to save."""
+YOUNG_S, YOUNG_PATIENCE_S = 15.0, 4.0
+"""A group without a report this soon after its start may still be loading, and then looks for no order for many seconds: there
+is hardly anything to save, so it gets this patience instead of the order's deadline. A loop that runs answers well within it."""
 DEFAULT_DEADLINE_S = 60.0
 REFRESH_S = 2.0
 LOST_PATIENCE_S = 120.0
@@ -69,12 +70,13 @@ were none; training was over."""
 
 @dataclass
 class Mark:
-    """The order that the present worker group is obeying."""
+    """The order that the present worker group is obeying. give_up_s: when it is ended although nothing was saved."""
 
     lease: Lease
     deadline_s: float
     since_s: float
     checkpoints_before: int
+    give_up_s: float
 
 
 class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped here
@@ -208,8 +210,9 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
         now_s = time.time()
         deadline_s = lease.deadline_ms / 1000 if lease.deadline_ms else now_s + DEFAULT_DEADLINE_S
         checkpoints = self._mark.checkpoints_before if self._mark else self._progress.checkpoints
-        self._mark = Mark(lease, deadline_s, now_s, checkpoints)
-        if self._link.gone or self._is_young():
+        give_up_s = min(deadline_s, now_s + YOUNG_PATIENCE_S) if self._is_young() else deadline_s
+        self._mark = Mark(lease, deadline_s, now_s, checkpoints, give_up_s)
+        if self._link.gone:
             return
         ranks: dict[str, list[int]] = {}
         for worker in self._worker_group.get_workers():
@@ -248,9 +251,10 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
             return SAVED
         if self._link.gone:
             return REVOKED_LEASE
-        if self._is_young():
-            return YOUNG
-        return DEADLINE if time.time() >= mark.deadline_s else ""
+        now_s = time.time()
+        if now_s >= mark.deadline_s:
+            return DEADLINE
+        return YOUNG if now_s >= mark.give_up_s else ""
 
     def _let_go(self) -> None:
         """End the workers and forget the group."""

@@ -23,10 +23,6 @@ class Request:
     gpus_per_worker: float
     tpu: bool = False
 
-    @property
-    def is_elastic(self) -> bool:
-        return self.min_workers != self.max_workers
-
     @classmethod
     def of(cls, scaling: Any) -> Request:  # Any: ray.train.ScalingConfig, which is untyped
         resources = scaling._resources_per_worker_not_none
@@ -51,31 +47,24 @@ def check(request: Request, lease: Lease) -> None:
 
 
 def refusal(request: Request, lease: Lease) -> JobError | None:
-    """Why `fit()` cannot run in this lease, or None."""
-    workers = request.max_workers
-    held = len(places_of(lease))
+    """Why `fit()` cannot run in this lease, or None. A range of workers takes whatever size of it the lease has."""
+    fewest, most = request.min_workers, request.max_workers
     if request.tpu:
         return NotYetSupported(
-            "ScalingConfig(use_tpu=True) cannot run inside a lease: slots hold GPUs.", "Use use_gpu=True."
+            "ScalingConfig(use_tpu=True) cannot run in a lease: slots hold GPUs.", "Use use_gpu=True."
         )
     if request.gpus_per_worker > 1:
-        total = int(request.gpus_per_worker * workers)
+        total = int(request.gpus_per_worker * most)
         return NotYetSupported(
             f"fit() asks for {request.gpus_per_worker:g} GPUs for each worker; a worker runs in one slot, which is one GPU.",
             f"Use one worker per GPU: ScalingConfig(num_workers={total}, use_gpu=True).",
         )
     if request.gpus_per_worker > 0 and not lease.slots:
         return UndeclaredGPU(
-            f"fit() asks for {workers} workers with a GPU, but job {lease.job} was submitted without any.",
-            f"Add {metadata_line(workers)} when you submit it.",
+            f"fit() asks for {_count(fewest, most)} workers with a GPU, but job {lease.job} was submitted without any.",
+            f"Add {metadata_line(fewest, most)} when you submit it.",
         )
-    if request.is_elastic:
-        fixed = held or workers
-        return NotYetSupported(
-            f"ScalingConfig(num_workers=({request.min_workers}, {workers})): elastic training inside a lease is not supported yet.",
-            f"Use a fixed number: ScalingConfig(num_workers={fixed}), submitted with {metadata_line(fixed)}.",
-        )
-    return _size_refusal(workers, workers, held, lease.job)
+    return _size_refusal(fewest, most, len(places_of(lease)), lease.job)
 
 
 def check_size(scaling: Any, held: int, job: str) -> None:  # Any: as above
@@ -88,7 +77,12 @@ def check_size(scaling: Any, held: int, job: str) -> None:  # Any: as above
 def _size_refusal(fewest: int, most: int, held: int, job: str) -> WorkerCountMismatch | None:
     if fewest <= held <= most:
         return None
-    remedy = f"Submit it with {metadata_line(most)}"
+    remedy = f"Submit it with {metadata_line(fewest, most)}"
     if held > 0:
         remedy += f", or use ScalingConfig(num_workers={held})"
-    return WorkerCountMismatch(f"fit() asks for {most} workers, but job {job} holds {held} GPUs.", remedy + ".")
+    message = f"fit() asks for {_count(fewest, most)} workers, but job {job} holds {held} GPUs."
+    return WorkerCountMismatch(message, remedy + ".")
+
+
+def _count(fewest: int, most: int) -> str:
+    return str(most) if fewest == most else f"{fewest} to {most}"

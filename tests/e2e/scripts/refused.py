@@ -49,7 +49,7 @@ def attempt(name: str, do: Callable[[], object]) -> None:
 
 
 if __name__ == "__main__":
-    ray.init()
+    ray.init(runtime_env={"env_vars": {"MINE": "1"}})  # a script's own environment is merged with the job's
     attempt("cpu task", lambda: ray.get(ray.remote(lambda: 7).remote()))
     attempt("cpu actor", lambda: ray.get(Actor.remote().ping.remote()))
     attempt("gpu task", gpu_task.remote)
@@ -60,5 +60,5 @@ if __name__ == "__main__":
     attempt("tuner", lambda: tune.Tuner(nothing).fit())
     attempt("tune.run", lambda: tune.run(nothing))
     attempt("too many workers", lambda: fit(num_workers=4, use_gpu=True))
-    attempt("elastic", lambda: fit(num_workers=(1, 2), use_gpu=True))
+    attempt("too small a range", lambda: fit(num_workers=(3, 4), use_gpu=True))
     attempt("two gpus for a worker", lambda: fit(num_workers=1, use_gpu=True, resources_per_worker={"GPU": 2}))
