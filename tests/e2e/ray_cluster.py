@@ -58,7 +58,28 @@ class RayCluster:
 def start_ray(
     num_cpus: int = 4, num_gpus: int = 0, *, token: bool = False, dashboard: bool = True, labels: str = ""
 ) -> Iterator[RayCluster]:
-    """Start a head, yield it when it answers, end it and everything of its session."""
+    """Start a head, yield it when it answers, end it and everything of its session.
+
+    Ray gives its own raylet 30 s to come up and then gives up; on a busy machine that is no verdict, so it is tried again.
+    """
+    for last in (False, False, True):
+        with contextlib.ExitStack() as stack:
+            try:
+                cluster = stack.enter_context(_start_once(num_cpus, num_gpus, token, dashboard, labels))
+            except HeadEnded:
+                if last:
+                    raise
+                continue
+            yield cluster
+            return
+
+
+class HeadEnded(AssertionError):
+    """`ray start` gave up."""
+
+
+@contextlib.contextmanager
+def _start_once(num_cpus: int, num_gpus: int, token: bool, dashboard: bool, labels: str) -> Iterator[RayCluster]:
     temp = Path(tempfile.mkdtemp(prefix="ht-", dir="/tmp"))
     ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
     env = {
@@ -96,7 +117,7 @@ def _wait(cluster: RayCluster, head: subprocess.Popen[bytes], port: int, dashboa
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if head.poll() is not None:
-            raise AssertionError(f"the Ray head ended with {head.returncode}: {cluster.log.read_text()[-3000:]}")
+            raise HeadEnded(f"the Ray head ended with {head.returncode}: {cluster.log.read_text()[-3000:]}")
         if dashboard and _answers(cluster):
             return
         if not dashboard and "Ray runtime started" in cluster.log.read_text() and _listens(port):
