@@ -17,7 +17,6 @@ from heliostat.api.options import DoorOptions
 from heliostat.packages import Limits
 from heliostat.settings import Settings
 from heliostat.store import Store, queuefiles
-from heliostat_scheduler.core import reasons as core_reasons
 
 from tests.platform.fake_control import FakeControl, node
 
@@ -145,9 +144,3 @@ async def client(house: House) -> AsyncIterator[httpx.AsyncClient]:
 def body() -> Callable[..., dict[str, Any]]:
     """A submission that is accepted, with what the test is about."""
     return lambda **given: {"command": ["python", "train.py"], "gpus": 1, **given}
-
-
-@pytest.fixture(autouse=True)
-def _words(monkeypatch: pytest.MonkeyPatch) -> None:
-    if not hasattr(core_reasons, "sentence"):
-        monkeypatch.setattr(core_reasons, "sentence", lambda reason: f"{reason.code}", raising=False)

@@ -176,7 +176,7 @@ async def test_every_change_is_in_the_audit_log(house: House, client: httpx.Asyn
 
 
 def test_the_text_of_a_token_is_not_in_the_store(store: Store) -> None:
-    text, row = Tokens(store, lambda: 1).create(role=Role.MEMBER, project="p", user="u", by="x")
+    text, _ = Tokens(store, lambda: 1).create(role=Role.MEMBER, project="p", user="u", by="x")
     assert text.startswith("hs_")
     assert len(text) > 40
     with store.read() as session:

@@ -212,6 +212,7 @@ class QueueDiff(Model):
     changes: list[QueueChange]
     warnings: list[str]
     etag: str
+    valid: bool = True
 
 
 class ProblemDocument(BaseModel):

@@ -67,9 +67,11 @@ class Problem(Exception):
         }
 
     def text(self) -> str:
-        """For a terminal."""
-        lines = [str(self), *(f"  {error.get('pointer', '')}: {error['detail']}" for error in self.errors)]
-        return "\n".join(lines) + (f"\nWhat to do: {self.remedy}" if self.remedy else "")
+        """For a terminal. Ray's client puts a full stop behind it."""
+        more = [
+            f"  {error.get('pointer', '')}: {error['detail']}" for error in self.errors if error["detail"] != str(self)
+        ]
+        return "\n".join([str(self), *more, *([f"What to do: {self.remedy}"] if self.remedy else [])]).rstrip(".")
 
 
 def not_found(what: str, remedy: str = "", code: str = "not_found") -> Problem:

@@ -50,7 +50,7 @@ def _gpus(
     if milli == UNLIMITED or shape.min_gpu_milli <= milli:
         return
     largest = milli // shape.gpu_milli * shape.gpu_milli
-    remedy = f"The largest request that fits is {_n(largest)} GPUs: submit with gpus={_n(largest)}."
+    remedy = f"The largest request that fits is {_n(largest)} GPUs: submit again with --gpus {_n(largest)} (gpus={_n(largest)})."
     if largest == 0:
         remedy = "No GPU request fits there; choose another queue."
     raise _never(f"the job needs {_n(shape.min_gpu_milli)} GPUs and {why}", largest, remedy)
