@@ -256,7 +256,7 @@ class Admission:
             return reason(
                 ReasonCode.BELOW_PRIORITY, *facts, ("priority", spec.priority), ("first", higher), blockers=blockers
             )
-        if not within(leaf.chain, wish.need, book.capacity, quota=False) and self._others_hold(leaf, key):
+        if not within(leaf.chain, wish.need, quota=False) and self._others_hold(leaf, key):
             entitled = leaf.entitled.get(key, 0)
             used = leaf.plan.get(key, 0)
             return reason(

@@ -53,7 +53,13 @@ def _movers(search: Search) -> list[Unit]:
     for leaf in state.book.tree.leaves:
         for rec in state.holders(leaf.name):
             search.spent += 1
-            if not evictable(rec) or rec.claim or rec.id in gone or rec.spec.priority > wish.spec.priority:
+            if (
+                not evictable(rec)
+                or rec.claim
+                or rec.id in gone
+                or rec.id in state.just_started
+                or rec.spec.priority > wish.spec.priority
+            ):
                 continue
             if bool(wish.flavor) != bool(rec.spec.shape.gpu_milli) or (wish.flavor and rec.flavor != wish.flavor):
                 continue

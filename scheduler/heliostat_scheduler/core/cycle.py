@@ -52,6 +52,7 @@ class Cycle:
         rec.retry_at, rec.retry_code, rec.lost = 0, "", False
         state.book.hold(rec, places, flavor)
         self.started.append(rec.id)
+        state.just_started.add(rec.id)
         self.progressed = True
 
     def preempt(self, rec: JobRec, why: Reason) -> None:
@@ -296,5 +297,6 @@ class Cycle:
             facts = (("tasks", len(rec.places)), ("gpu_milli", rec.spec.shape.gpu_milli * len(rec.places)), ("flavor", rec.flavor),
                      ("waited_ms", max(0, self.now_ms - rec.spec.submitted_at_ms)))  # fmt: skip
             decisions.append(Start(rec.id, rec.epoch, rec.attempt, rec.places, reason(ReasonCode.PLACED, *facts)))
+        state.just_started = set()
         state.cycle += 1
         return Plan(state.cycle, self.now_ms, tuple(decisions), tuple(self.alarms))

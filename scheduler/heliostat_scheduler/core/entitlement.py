@@ -59,6 +59,7 @@ def _divide(
         _round(shares, key)
     for share in shares:
         share.node.entitled[key] = share.got
+        share.node.secured[key] = min(share.got, share.node.quota_of(key, capacity.get(key, 0)))
         if share.node.children:
             _divide(share.node, key, capacity, whole, strength, alarms)
 

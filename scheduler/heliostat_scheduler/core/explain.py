@@ -131,7 +131,7 @@ def _capacity_checks(state: State, rec: JobRec, flavor: str, need: Amounts) -> l
         )
         found.append(Check(name, fits, facts))
     leaf = book.leaf_of(rec)
-    may = any(within(leaf.chain, need, book.capacity, quota) for quota in (True, False))
+    may = any(within(leaf.chain, need, quota) for quota in (True, False))
     found.append(Check("may reclaim", may and state.policy.reclaim, (("queue", leaf.name),)))
     lower = sorted(
         r.id for r in state.holders(leaf.name) if r.spec.priority < spec.priority and not core_tasks(r.spec, 1)

@@ -52,8 +52,8 @@ def grow(admission: Admission) -> None:
             continue
         need = task_amounts(rec.spec, rec.flavor, step)
         leaf = book.leaf_of(rec)
-        if within(leaf.chain, need, book.capacity, quota=False) or within(leaf.chain, need, book.capacity, quota=True):
-            _take_from_others(admission, rec, step, evict=within(leaf.chain, need, book.capacity, quota=True))
+        if within(leaf.chain, need, quota=False) or within(leaf.chain, need, quota=True):
+            _take_from_others(admission, rec, step, evict=within(leaf.chain, need, quota=True))
 
 
 def next_step(rec: JobRec) -> int | None:
@@ -86,7 +86,7 @@ def _gain(cycle: Cycle, rec: JobRec) -> GainKey:
     step = next_step(rec) or 1
     book = cycle.state.book
     need = task_amounts(rec.spec, rec.flavor, step)
-    over = not within(book.leaf_of(rec).chain, need, book.capacity, quota=False)
+    over = not within(book.leaf_of(rec).chain, need, quota=False)
     table = dict(rec.goodput)
     tasks = len(rec.places)
     base, more = table.get(tasks), table.get(tasks + step)

@@ -94,19 +94,17 @@ def safe_until(rec: JobRec, policy: Policy) -> int:
     return until
 
 
-def within(chain: tuple[QueueNode, ...], need: Amounts, capacity: dict[str, int], quota: bool) -> bool:
+def within(chain: tuple[QueueNode, ...], need: Amounts, quota: bool) -> bool:
     """Whether every queue of the chain stays within its quota (or entitlement) with `need` on top."""
     for node in chain:
         for key, amount in need:
-            bound = node.quota_of(key, capacity.get(key, 0)) if quota else node.entitled.get(key, 0)
+            bound = (node.secured if quota else node.entitled).get(key, 0)
             if amount and node.plan.get(key, 0) + amount > bound:
                 return False
     return True
 
 
-def _fall(
-    chain: tuple[QueueNode, ...], amounts: Amounts, keys: set[str], capacity: dict[str, int], quota: bool
-) -> int | None:
+def _fall(chain: tuple[QueueNode, ...], amounts: Amounts, keys: set[str], quota: bool) -> int | None:
     """How far below its own the victim's side would fall; None when some queue of it is not above its own for any asked resource."""
     deepest = 0
     for node in chain:
@@ -114,7 +112,7 @@ def _fall(
         for key, amount in amounts:
             if key not in keys:
                 continue
-            bound = node.quota_of(key, capacity.get(key, 0)) if quota else node.entitled.get(key, 0)
+            bound = (node.secured if quota else node.entitled).get(key, 0)
             plan = node.plan.get(key, 0)
             if plan > bound:
                 over = True
@@ -132,24 +130,24 @@ def reclaim_harm(
     if not mine or not theirs:
         return None
     keys = {key for key, amount in wish.need if amount}
-    in_quota = within(mine, wish.need, capacity, quota=True)
+    in_quota = within(mine, wish.need, quota=True)
     if rule == "share":
         return _share_harm(mine[-1], theirs[-1], wish.need, amounts, keys, capacity, in_quota)
-    if in_quota or within(mine, wish.need, capacity, quota=False):
-        fall = _fall(theirs, amounts, keys, capacity, quota=False)
+    if in_quota or within(mine, wish.need, quota=False):
+        fall = _fall(theirs, amounts, keys, quota=False)
         if fall is not None:
             return Harm.RECLAIM_OVER_SHARE, fall
     if in_quota:
-        fall = _fall(theirs, amounts, keys, capacity, quota=True)
+        fall = _fall(theirs, amounts, keys, quota=True)
         if fall is not None:
             return Harm.RECLAIM_OVER_QUOTA, fall
     return None
 
 
-def victim_side_over(chain: tuple[QueueNode, ...], keys: tuple[str, ...], capacity: dict[str, int]) -> bool:
+def victim_side_over(chain: tuple[QueueNode, ...], keys: tuple[str, ...]) -> bool:
     """Whether the victim's queues are above their entitlement, or all above their quota: else nothing of theirs can be reclaimed."""
     amounts = tuple((key, 0) for key in keys)
-    return any(_fall(chain, amounts, set(keys), capacity, quota) is not None for quota in (False, True))
+    return any(_fall(chain, amounts, set(keys), quota) is not None for quota in (False, True))
 
 
 def _share_harm(
@@ -162,7 +160,7 @@ def _share_harm(
     in_quota: bool,
 ) -> tuple[Harm, int] | None:
     """Fair sharing by borrowed share over weight (Kueue's two rules): mine afterwards must not be above theirs."""
-    fall = _fall((theirs,), amounts, keys, capacity, quota=True)
+    fall = _fall((theirs,), amounts, keys, quota=True)
     if fall is None:
         return None
     if in_quota:

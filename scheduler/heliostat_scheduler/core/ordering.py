@@ -118,7 +118,7 @@ class Merge:
         for key, amount in need:
             plan = node.plan.get(key, 0) + amount
             have = max(1, capacity.get(key, 0))
-            over_quota |= plan > node.quota_of(key, have)
+            over_quota |= plan > node.secured.get(key, 0)
             over_share |= plan > node.entitled.get(key, 0)
             dominant = max(dominant, plan * SHARE_UNIT // have)
         share = dominant // node.spec.weight if node.spec.weight else dominant * SHARE_UNIT

@@ -152,7 +152,7 @@ class Search:
                 if leaf is self.wish.leaf or not self.book.holding.get(leaf.name):
                     continue
                 theirs = self.wish.below(self.book.tree, leaf)[1]
-                if victim_side_over(theirs, keys, self.book.capacity):
+                if victim_side_over(theirs, keys):
                     self._of_leaf(leaf, shrinks, evicts)
         return shrinks, evicts
 
@@ -161,14 +161,16 @@ class Search:
         if own_evictable or self.state.policy.reclaim_rule == "share":
             return True
         leaf = (self.wish.leaf,)
-        return any(within(leaf, self.wish.need, self.book.capacity, quota) for quota in (True, False))
+        return any(within(leaf, self.wish.need, quota) for quota in (True, False))
 
     def _of_leaf(self, leaf: QueueNode, shrinks: list[Unit], evicts: list[Unit]) -> bool:
         wish, own = self.wish, leaf is self.wish.leaf
         some = False
         for rec in self.state.holders(leaf.name):
             self.spent += 1
-            if rec.id == wish.spec.id or not rec.places or (wish.flavor and rec.flavor != wish.flavor):
+            if rec.id == wish.spec.id or not rec.places or rec.id in self.state.just_started:
+                continue
+            if wish.flavor and rec.flavor != wish.flavor:
                 continue
             if bool(wish.flavor) != bool(rec.spec.shape.gpu_milli):
                 continue
@@ -321,6 +323,6 @@ class Search:
             if unit.leaf is self.wish.leaf:
                 continue
             mine = self.wish.below(self.book.tree, unit.leaf)[0]
-            if not any(within(mine, self.wish.need, self.book.capacity, quota) for quota in (True, False)):
+            if not any(within(mine, self.wish.need, quota) for quota in (True, False)):
                 return False
         return True

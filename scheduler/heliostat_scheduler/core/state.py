@@ -41,6 +41,7 @@ class State:
         self.timers: list[tuple[int, str]] = []
         self.attention: set[str] = set()
         self.elastic: set[str] = set()
+        self.just_started: set[str] = set()
         self.dependents: dict[str, set[str]] = {}
         self.failed: dict[str, str] = {}
         self.flavors: tuple[str, ...] = ()

@@ -16,11 +16,14 @@ ROOT = ""
 
 
 class QueueNode:
-    """One queue. `rank` is its place in creation order; `entitled` is set by each cycle."""
+    """One queue. `rank` is its place in creation order.
+
+    Set by each cycle: `entitled`, its share of what there is; `secured`, the part of it that is guaranteed (quota, as far as it is
+    wanted, scaled down where the quotas sum above what there is)."""
 
     __slots__ = (
-        "borrowable", "chain", "children", "core", "entitled", "lend", "limit", "name", "parent", "plan", "quota",
-        "rank", "spec", "usage", "used", "want",
+        "chain", "children", "core", "entitled", "lend", "limit", "name", "parent", "plan", "quota", "rank", "secured",
+        "spec", "usage", "used", "want",
     )  # fmt: skip
 
     def __init__(self, spec: QueueSpec, rank: int) -> None:
@@ -37,9 +40,9 @@ class QueueNode:
         self.core: dict[str, int] = {}
         self.want: dict[str, int] = {}
         self.entitled: dict[str, int] = {}
+        self.secured: dict[str, int] = {}
         self.usage: dict[str, int] = {}
         self.chain: tuple[QueueNode, ...] = ()
-        self.borrowable = True
 
     def quota_of(self, key: str, capacity: int) -> int:
         """The guaranteed amount; an unlimited quota guarantees everything there is."""
