@@ -6,13 +6,15 @@ import re
 from pathlib import Path
 
 import pytest
-
 from heliostat.queuefile import parse
 from heliostat.queuefile.check import QUEUE_KEYS
 from heliostat.rayjobs.asking import NUMBERS, WORDS
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = [ROOT / "platform" / "heliostat" / part for part in ("api", "submission", "rayjobs", "packages", "access", "control/port.py")]
+SOURCES = [
+    ROOT / "platform" / "heliostat" / part
+    for part in ("api", "submission", "rayjobs", "packages", "access", "control/port.py")
+]
 RAISED = re.compile(r'(?:Refused|Problem|BadPackage|Unauthenticated)\(\s*(?:\d+,\s*)?"([a-z_]+)"')
 
 
@@ -37,6 +39,8 @@ def test_every_key_of_the_queue_file_is_documented() -> None:
     assert [key for key in QUEUE_KEYS if f"| `{key}` |" not in text] == []
 
 
-@pytest.mark.parametrize("example", re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "queues.md").read_text(), re.DOTALL))
+@pytest.mark.parametrize(
+    "example", re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "queues.md").read_text(), re.DOTALL)
+)
 def test_the_examples_are_valid(example: str) -> None:
     assert parse(example).queues

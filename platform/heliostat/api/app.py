@@ -31,7 +31,7 @@ from heliostat.store import Store
 
 DESCRIPTION = """Queues, jobs and GPUs of a Heliostat installation.
 
-Errors are problem documents (RFC 9457) with a stable `code` and a `remedy`. POST and PATCH take an `Idempotency-Key`."""
+Errors are problem documents (RFC 9457) with a stable `code` and a `remedy`. `POST /api/v1/jobs` takes an `Idempotency-Key`; all other calls may be repeated as they are."""
 
 
 def create_app(

@@ -110,6 +110,7 @@ class Guard:
 
         try:
             if problem is not None:
+                await drained(receive, 8 * self._rules.body_bytes)
                 await render(Request(scope), problem)(scope, receive, answer)
             else:
                 await self._app(scope, self._counted(scope, receive), answer)
@@ -130,6 +131,16 @@ class Guard:
             return message
 
         return counted
+
+
+async def drained(receive: Receive, at_most: int) -> None:
+    """Read a refused body to its end: most clients look at the answer only when they have sent everything."""
+    taken = 0
+    while taken <= at_most:
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if not message.get("more_body", False):
+            return
 
 
 def _bare(host: str) -> str:

@@ -1,7 +1,7 @@
 """Packages per project: Ray's clients choose the names, so the same name in two projects is two objects.
 
-Ray's own store trusts client-chosen names and forgets packages that no running job refers to. Here a package stays until its
-project deletes it, and is given to Ray only when a job is admitted: a job that waited a day still starts.
+Ray's own store trusts client-chosen names and forgets packages that no running job refers to. Here a package stays, and is
+given to Ray only when a job is admitted: a job that waited a day still starts.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from heliostat.store import Store
 from heliostat.store.tables import Package
 
 SCHEME = "gcs://"
+DRAINED = 4
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,150}\.(zip|whl)|_ray_pkg_[A-Za-z0-9]{1,64}\.(zip|whl)")
 
 
@@ -56,15 +57,24 @@ class Packages:
         return None if row is None else self._artifacts.read(row.digest)
 
     async def receive(self, body: AsyncIterable[bytes], staged: Staged) -> None:
-        """Write an upload into `staged`; BadPackage (package_too_large) as soon as it is over the limit."""
+        """Write an upload into `staged`; BadPackage (package_too_large) when it is over the limit.
+
+        What is beyond the limit is read and dropped (up to a bound), because Ray's client looks at the answer only when it has
+        sent everything.
+        """
+        total = 0
         async for chunk in body:
-            if staged.size + len(chunk) > self.limits.upload_bytes:
-                raise BadPackage(
-                    "package_too_large",
-                    f"The package is larger than {self.limits.upload_bytes // 2**20} MiB.",
-                    "Exclude data from the working directory; read it from storage in the job.",
-                )
-            staged.write(chunk)
+            total += len(chunk)
+            if total <= self.limits.upload_bytes:
+                staged.write(chunk)
+            elif total > DRAINED * self.limits.upload_bytes:
+                break
+        if total > self.limits.upload_bytes:
+            raise BadPackage(
+                "package_too_large",
+                f"The package is larger than {self.limits.upload_bytes / 2**20:g} MiB.",
+                "Exclude data from the working directory; read it from storage in the job.",
+            )
 
     def keep(self, project: str, name: str, staged: Staged, *, by: str) -> Package:
         """Check a received archive and keep it. Slow (reads every byte): not on the event loop."""
