@@ -95,7 +95,8 @@ def whoami(app: App, as_json: bool) -> None:
     if as_json:
         show_json({**me, "url": client.url})
         return
-    rows = [(key.replace("_", " "), str(value)) for key, value in me.items() if value not in (None, "", [], {})]
+    told = {key: ", ".join(value) if isinstance(value, list) else value for key, value in me.items()}
+    rows = [(key.replace("_", " "), str(value)) for key, value in told.items() if value not in (None, "")]
     show(pairs([*rows, ("control plane", client.url), ("token from", client.settings.token_source or "-")], indent=""))
 
 

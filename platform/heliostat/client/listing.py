@@ -37,7 +37,7 @@ class Shown:
         return f'<pre style="line-height:1.4">{escape(self.text())}</pre>'
 
 
-class Listing(list[T], Shown):
+class Listing(Shown, list[T]):
     """A list that knows how to show itself. `empty` is what it says when there is nothing."""
 
     def __init__(self, items: Iterable[T], show: Callable[[list[T]], str], empty: str = "nothing") -> None:
@@ -89,6 +89,8 @@ class Explanation(Shown):
 
     def __repr__(self) -> str:
         return f"<Explanation {self.code}: {self.sentence}>"
+
+    _repr_pretty_ = Shown._repr_pretty_  # IPython takes the first class that has this or a __repr__
 
 
 class Metrics(Listing[MetricJson]):

@@ -65,7 +65,6 @@ def play(scene: Scene, audience: Audience) -> Told:
     stage = _Stage(scene, audience)
     audience.act("Ada trains a CNN on both GPUs, through Ray's own command line")
     first = stage.train(FIRST, "ada")
-    stage.until(f"{FIRST} to pass its first checkpoint", lambda: stage.steps(FIRST) > CHECKPOINT_EVERY * 3 // 2)
 
     audience.act("Bob submits the same; both GPUs are taken, so he waits")
     second = stage.train(SECOND, "bob")
@@ -73,6 +72,8 @@ def play(scene: Scene, audience: Audience) -> Told:
     audience.typed(f"helio explain {SECOND}")
     explanation = scene.client.job(SECOND).explain().raw
     audience.said(explanation_text(explanation, datetime.now(UTC)))
+    audience.said("Bob's own terminal, meanwhile:\n" + "\n".join(_from_us(second)[-2:]))
+    stage.until(f"{FIRST} to pass its first checkpoint", lambda: stage.steps(FIRST) > CHECKPOINT_EVERY * 3 // 2)
 
     audience.act("Production needs both GPUs now; research only borrowed them")
     urgent_id = stage.urgent()
@@ -160,6 +161,11 @@ def step_rows(run_dir: Path) -> list[dict[str, object]]:
         return []
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]
     return [json.loads(line) for line in lines]
+
+
+def _from_us(child: Child) -> list[str]:
+    """What the queue wrote into the terminal of `ray job submit`."""
+    return [line for line in child.text().splitlines() if line.startswith("[heliostat]")]
 
 
 def _waits(job: JobJson) -> bool:

@@ -25,7 +25,7 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     seconds = max(0.0, seconds)
-    if seconds < 10 and seconds != int(seconds):
+    if 0.05 <= seconds < 9.95 and seconds != int(seconds):
         return f"{seconds:.1f}s"
     for index, (unit, size) in enumerate(UNITS_S):
         if seconds >= size:

@@ -67,7 +67,7 @@ def card_rich(job: JobJson, now: datetime) -> Panel:
 
 def _gpus(job: JobJson) -> str:
     text = gpus(job)
-    return "no GPU" if text == "-" else f"{text} GPUs"
+    return "no GPU" if text == "-" else f"{text} GPU" + ("" if text == "1" else "s")
 
 
 def _since(job: JobJson, now: datetime) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from heliostat.render.amounts import clock, count, duration, parse_time, size
-from heliostat.wire.shapes import ExplanationJson, RemedyJson
+from heliostat.wire.shapes import TERMINAL_STATES, CheckJson, ExplanationJson, RemedyJson
 
 AMOUNTS = frozenset({"needs", "free", "gap", "used", "limit", "quota", "entitled", "most", "lent", "borrowed"})
 PER_TASK = {"gpu_milli": "GPU", "cpu_milli": "CPU"}
@@ -15,23 +15,26 @@ PER_TASK = {"gpu_milli": "GPU", "cpu_milli": "CPU"}
 def explanation_text(explanation: ExplanationJson, now: datetime) -> str:
     head = f"{explanation.get('job_id', '?')} is {explanation.get('state', '?')}"
     code = explanation.get("code")
-    lines = [head + (f" ({code})" if code else ""), f"  {explanation.get('sentence') or 'Nothing holds it back.'}"]
+    lines = [head + (f" ({code})" if code else ""), f"  {explanation.get('sentence') or _untold(explanation)}"]
     numbers = facts_text(explanation.get("facts") or {})
     if numbers:
         lines.append(f"  numbers    {numbers}")
     lines += _place(explanation, now)
     if explanation.get("blockers"):
         lines.append(f"  held by    {', '.join(explanation['blockers'])}")
-    lines += [
-        _check(check.get("name", "?"), bool(check.get("ok")), check.get("facts") or {})
-        for check in explanation.get("checks") or []
-    ]
+    lines += _checks(explanation.get("checks") or [])
     remedies = explanation.get("remedies") or []
     if remedies:
         lines.append("  what would help")
         for index, remedy in enumerate(remedies, 1):
             lines += _remedy(index, remedy, now)
     return "\n".join(lines)
+
+
+def _untold(explanation: ExplanationJson) -> str:
+    if explanation.get("state") in TERMINAL_STATES:
+        return f"It is over. How it went: helio ps {explanation.get('job_id')}"
+    return "Nothing holds it back."
 
 
 def facts_text(facts: Mapping[str, int | str]) -> str:
@@ -77,8 +80,12 @@ def _place(explanation: ExplanationJson, now: datetime) -> list[str]:
     return lines
 
 
-def _check(name: str, ok: bool, facts: Mapping[str, int | str]) -> str:
-    return f"  {'✔' if ok else '✖'} {name:<8} {facts_text(facts)}".rstrip()
+def _checks(checks: list[CheckJson]) -> list[str]:
+    widest = max((len(check.get("name", "?")) for check in checks), default=0)
+    return [
+        f"  {'✔' if check.get('ok') else '✖'} {check.get('name', '?'):<{widest}}  {facts_text(check.get('facts') or {})}".rstrip()
+        for check in checks
+    ]
 
 
 def _remedy(index: int, remedy: RemedyJson, now: datetime) -> list[str]:

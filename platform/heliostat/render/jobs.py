@@ -9,6 +9,7 @@ from heliostat.render.amounts import age, clock, count, duration, parse_time, se
 from heliostat.render.table import pairs, table
 from heliostat.wire.shapes import TERMINAL_STATES, WAITING_STATES, JobJson
 
+MOST_METRICS = 3
 HEAD = ("JOB", "NAME", "QUEUE", "STATE", "GPUS", "AGE", "WHY")
 ICONS = {
     "queued": "◔", "held": "‖", "admitted": "◑", "starting": "◑", "running": "▶", "resizing": "↔", "preempting": "↺",
@@ -66,7 +67,7 @@ def outcome(job: JobJson) -> str:
     """How a finished job ended, in half a line."""
     took = f"ran {duration(job.get('ran_s'))}" if job.get("ran_s") else "never ran"
     if job.get("state") == "succeeded":
-        return ", ".join([*(f"{name} {value:.4g}" for name, value in numbers(job)), took])
+        return ", ".join([*(f"{name} {value:.4g}" for name, value in numbers(job)[:MOST_METRICS]), took])
     if job.get("error"):
         return f"{job['error']}"
     code = job.get("exit_code")

@@ -153,7 +153,7 @@ def test_the_why_column(job: JobJson, expected: str) -> None:
 
 def test_amounts() -> None:
     assert [duration(s) for s in (0.04, 12, 245, 3900, 86400 * 2 + 3700, None)] == [
-        "0.0s",
+        "0s",
         "12s",
         "4m 5s",
         "1h 5m",

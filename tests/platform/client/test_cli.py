@@ -196,7 +196,7 @@ def test_explain(busy: FakeServer, helio: Helio) -> None:
         "  numbers    needs 8 GPU (a100), free 5 GPU (a100), waited 1m 1s, memory 1 GiB, GPU per task 0.5\n"
         "  position   1 in its queue\n"
         "  held by    job-01\n"
-        "  ✔ limit    limit 16 GPU\n"
+        "  ✔ limit  limit 16 GPU\n"
         "  ✖ free\n"
         "  what would help\n"
         "  1. Ask for 5 GPUs; it starts at once.\n"
