@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -17,10 +18,15 @@ from heliostat.api.options import DoorOptions
 from heliostat.packages import Limits
 from heliostat.settings import Settings
 from heliostat.store import Store, queuefiles
+from sqlalchemy import create_engine, text
 
 from tests.platform.fake_control import FakeControl, node
 
 URL = "http://127.0.0.1:8700"
+
+POSTGRES = os.environ.get("HELIOSTAT_TEST_POSTGRES", "")
+"""postgresql+psycopg://user@host:port of a server on which the store's tests may make and drop `heliostat_test`."""
+DATABASES = ["sqlite", *(["postgres"] if POSTGRES else [])]
 
 QUEUES = """\
 default: research
@@ -44,11 +50,33 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path: Path, migrated: Path) -> Iterator[Store]:
+def sqlite_url(tmp_path: Path, migrated: Path) -> str:
     shutil.copy(migrated, tmp_path / "heliostat.db")
-    opened = Store(f"sqlite:///{tmp_path / 'heliostat.db'}")
+    return f"sqlite:///{tmp_path / 'heliostat.db'}"
+
+
+@pytest.fixture(params=DATABASES)
+def store(request: pytest.FixtureRequest, sqlite_url: str) -> Iterator[Store]:
+    opened = Store(sqlite_url if request.param == "sqlite" else fresh_postgres())
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def sqlite_store(sqlite_url: str) -> Iterator[Store]:
+    opened = Store(sqlite_url)
+    yield opened
+    opened.close()
+
+
+def fresh_postgres() -> str:
+    """An empty database of its own on the server that HELIOSTAT_TEST_POSTGRES names."""
+    engine = create_engine(f"{POSTGRES}/postgres", isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("DROP DATABASE IF EXISTS heliostat_test WITH (FORCE)"))
+        connection.execute(text("CREATE DATABASE heliostat_test"))
+    engine.dispose()
+    return f"{POSTGRES}/heliostat_test"
 
 
 @dataclass

@@ -43,7 +43,8 @@ def writer_engine(url: str) -> Engine:
 def reader_engine(url: str, pool_size: int) -> Engine:
     """The engine of the readers: a pool; each transaction is one snapshot."""
     if not is_sqlite(url):
-        return create_engine(url, pool_size=pool_size, pool_pre_ping=True, isolation_level="REPEATABLE READ")
+        options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        return create_engine(url, pool_size=pool_size, pool_pre_ping=True, execution_options=options)
     engine = create_engine(
         url, poolclass=QueuePool, pool_size=pool_size, max_overflow=16, connect_args={"check_same_thread": False}
     )
