@@ -28,14 +28,14 @@ def demo(app: App, port: int | None, keep: bool, as_json: bool) -> int:
         from heliostat.demo.verdict import as_json as verdict_json
         from heliostat.demo.verdict import as_text, judge
 
+        home = ""
         try:
             with audience() as watcher, scene(watcher.step, port or 0, keep) as stage:
-                hint(f"everything of this demo is in {stage.settings.home} and at {stage.settings.url}")
+                home = str(stage.settings.home)
+                hint(f"everything of this demo is in {home} and at {stage.settings.url}")
                 told = play(stage, watcher)
                 verdict = judge(stage, told)
         except DemoFailed as error:
-            raise ServiceError(
-                str(error), code="demo_failed", remedy="Its folder with all logs was kept in /tmp/helio-demo-*."
-            ) from error
+            raise ServiceError(str(error), code="demo_failed", remedy=f"All logs are kept in {home}") from error
     show_json(verdict_json(verdict)) if as_json else show(as_text(verdict))
     return ExitCode.OK if verdict.good else ExitCode.JOB_FAILED

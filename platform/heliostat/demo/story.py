@@ -22,7 +22,7 @@ CHECKPOINT_EVERY = 100
 URGENT_S = 4
 POLL_S = 0.5
 PATIENCE_S = 240.0
-"""How long any single act may take on a slow machine."""
+"""How long nothing at all may move. Not how long an act may take: that is the machine's affair."""
 
 
 class DemoFailed(Exception):
@@ -124,25 +124,35 @@ class _Stage:
         return finished_steps(self._scene.run_dir(job_id))
 
     def until(self, what: str, reached: Callable[[], bool], child: Child | None = None) -> None:
-        deadline = time.monotonic() + PATIENCE_S
+        moved_at, seen = time.monotonic(), ""
         while True:
-            jobs = list(self._scene.client.list_jobs(state=None, queue=None, user=None, limit=10))[::-1]
-            self._jobs = {job["id"]: job for job in jobs}
-            self._audience.glance(
-                Glance(self.seconds(), tuple(jobs), {job_id: self.steps(job_id) for job_id in self._jobs})
-            )
+            glance = self._look()
             if reached():
                 return
-            for job in jobs:
-                if job.get("state") in ("failed", "timed_out"):
-                    raise DemoFailed(
-                        f"{job['id']} failed while waiting for {what}: {job.get('error')}\n{self._log(job['id'])}"
-                    )
-            if child is not None and child.process.poll():
-                raise DemoFailed(f"`{child.line}` ended with {child.process.returncode}:\n{child.text()}")
-            if time.monotonic() > deadline:
-                raise DemoFailed(f"Waited {PATIENCE_S:.0f} s for {what}.")
+            self._check(what, child)
+            now_seen = f"{glance.steps} {[(job['state'], job.get('attempts')) for job in glance.jobs]}"
+            if now_seen != seen:
+                moved_at, seen = time.monotonic(), now_seen
+            if time.monotonic() - moved_at > PATIENCE_S:
+                raise DemoFailed(f"Nothing moved for {PATIENCE_S:.0f} s while waiting for {what}.")
             time.sleep(POLL_S)
+
+    def _look(self) -> Glance:
+        jobs = list(self._scene.client.list_jobs(state=None, queue=None, user=None, limit=10))[::-1]
+        self._jobs = {job["id"]: job for job in jobs}
+        glance = Glance(self.seconds(), tuple(jobs), {job_id: self.steps(job_id) for job_id in self._jobs})
+        self._audience.glance(glance)
+        return glance
+
+    def _check(self, what: str, child: Child | None) -> None:
+        """Fail at once where waiting is pointless."""
+        for job in self._jobs.values():
+            if job.get("state") in ("failed", "timed_out"):
+                raise DemoFailed(
+                    f"{job['id']} failed while waiting for {what}: {job.get('error')}\n{self._log(job['id'])}"
+                )
+        if child is not None and child.process.poll():
+            raise DemoFailed(f"`{child.line}` ended with {child.process.returncode}:\n{child.text()}")
 
     def _log(self, job_id: str) -> str:
         return "\n".join(self._scene.client.job(job_id).logs().text().splitlines()[-15:])
