@@ -287,6 +287,8 @@ class TestOpenApi:
         schema = (await client.get("/api/v1/openapi.json")).json()
         names = [operation["operationId"] for path in schema["paths"].values() for operation in path.values()]
         assert schema["openapi"].startswith("3.1")
+        assert schema["paths"]["/api/v1/jobs"]["post"]["security"] == [{"token": []}]
+        assert schema["paths"]["/healthz"]["get"]["security"] == []
         assert len(names) == len(set(names))
         assert {
             "submit_job",

@@ -104,6 +104,7 @@ BAD: list[tuple[str, dict[str, Any], int, str, str]] = [
     ("an unknown kind", {"kind": "dance"}, 400, "bad_request", "ray, command"),
     ("a kind of later", {"kind": "tune"}, 400, "not_supported_yet", "ray or command"),
     ("several nodes", {"nodes": 2}, 400, "not_supported_yet", "nodes"),
+    ("a command without a program", {"command": ["", "x"]}, 400, "bad_request", "program"),
     ("no command", {"command": None}, 400, "bad_request", "command"),
     ("command and entrypoint", {"entrypoint": "echo"}, 400, "bad_request", "command"),
     ("an unknown field", {"gpu": 1}, 400, "invalid_request", "errors"),

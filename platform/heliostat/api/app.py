@@ -16,6 +16,7 @@ from heliostat.api import (
     packages_routes,
     problems,
     queues_routes,
+    schema,
     tokens_routes,
 )
 from heliostat.api.counting import COUNTERS
@@ -31,7 +32,7 @@ from heliostat.store import Store
 
 DESCRIPTION = """Queues, jobs and GPUs of a Heliostat installation.
 
-Errors are problem documents (RFC 9457) with a stable `code` and a `remedy`. `POST /api/v1/jobs` takes an `Idempotency-Key`; all other calls may be repeated as they are."""
+Errors are problem documents (RFC 9457) with a stable `code` and a `remedy`. `POST /api/v1/jobs` takes an `Idempotency-Key`."""
 
 
 def create_app(
@@ -77,6 +78,7 @@ def create_app(
         ray_routes.router,
     ):
         app.include_router(router)
+    schema.describe(app)
     app.add_middleware(Guard, rules=_rules(settings, chosen), observe=COUNTERS.observe)
     return app
 

@@ -28,7 +28,15 @@ router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"], responses=PROBLEMS)
 MAX_PAGE = 500
 
 
-@router.post("", operation_id="submit_job", status_code=201, response_model=models.Job)
+PLAN: dict[int | str, dict[str, Any]] = {  # Any: OpenAPI's own structure
+    200: {
+        "description": "With plan=true: what would happen",
+        "content": {"application/json": {"schema": {"type": "object"}}},
+    }
+}
+
+
+@router.post("", operation_id="submit_job", status_code=201, response_model=models.Job, responses=PLAN)
 async def submit(
     submission: models.JobSubmission, request: Request, doors: TheDoors, caller: Caller, plan: bool = False
 ) -> Response:

@@ -126,6 +126,10 @@ def _check_command(asked: Asked) -> None:
             "Send command (a list of words) or entrypoint (a shell line).",
             field="command",
         )
+    if asked.argv and not asked.argv[0].strip():
+        raise Refused(
+            "bad_request", "The first word of the command is empty.", "Name the program first.", field="command"
+        )
     words = (*asked.argv, asked.entrypoint)
     if "\0" in "".join(words) or sum(map(len, words)) > MAX_COMMAND:
         raise Refused(
