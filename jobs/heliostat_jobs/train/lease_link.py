@@ -19,12 +19,13 @@ from typing import Any, Protocol
 
 from heliostat_scheduler.live.protocol import Lease, LeaseGone
 
+from heliostat_jobs.train.facts import Facts
+
 logger = logging.getLogger(__name__)
 
 LONG_POLL_S = 20.0
 RETRY_S = 1.0
 REPORT_EVERY_S = 0.5
-Facts = dict[str, Any]  # Any: JSON
 
 
 class BoardClient(Protocol):

@@ -6,35 +6,27 @@ was committed. The controller also counts here whether a checkpoint came since a
 
 from __future__ import annotations
 
-import math
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow.fs
 
+from heliostat_jobs.train.facts import Facts, numbers_of
 from heliostat_jobs.train.ray_train_private import ReportCallback
 
-MAX_NUMBERS = 32
-Facts = dict[str, Any]  # Any: JSON
+logger = logging.getLogger(__name__)
 
 
-def numbers_of(metrics: Mapping[str, Any]) -> dict[str, float]:  # Any: users report what they like
-    """The finite numbers among reported metrics, at most MAX_NUMBERS of them, in the user's order."""
-    found: dict[str, float] = {}
-    for name, value in metrics.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            continue
-        found[str(name)] = value
-        if len(found) == MAX_NUMBERS:
-            break
-    return found
-
-
-def size_of(checkpoint: Any) -> int:  # Any: ray.train.Checkpoint
-    """Bytes of a checkpoint, as its file system lists them."""
+def size_of(checkpoint: Any) -> int | None:  # Any: ray.train.Checkpoint
+    """Bytes of a checkpoint, as its file system lists them; None when it cannot be listed, which is no reason to fail a run."""
     selector = pyarrow.fs.FileSelector(checkpoint.path, recursive=True)
-    infos = checkpoint.filesystem.get_file_info(selector)
+    try:
+        infos = checkpoint.filesystem.get_file_info(selector)
+    except OSError as error:
+        logger.warning("checkpoint %s cannot be listed (%s); its size is unknown", checkpoint.path, error)
+        return None
     return sum(info.size or 0 for info in infos if info.type == pyarrow.fs.FileType.File)
 
 

@@ -1,0 +1,23 @@
+"""What may be said to the lease board: JSON, and of a script's metrics only the numbers. No Ray here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import Any
+
+MAX_NUMBERS = 32
+Facts = dict[str, Any]  # Any: JSON
+
+
+def numbers_of(metrics: Mapping[str, Any]) -> dict[str, float]:  # Any: users report what they like
+    """The finite numbers among reported metrics (numpy's too), at most MAX_NUMBERS of them, in the user's order."""
+    found: dict[str, float] = {}
+    for name, value in metrics.items():
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            continue
+        found[str(name)] = int(value) if isinstance(value, Integral) else float(value)
+        if len(found) == MAX_NUMBERS:
+            break
+    return found
