@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from heliostat.control.port import ControlError
@@ -70,6 +71,9 @@ class FakeControl:
 
     def position(self, job_id: str) -> int | None:
         return self.positions.get(job_id)
+
+    def standings(self, job_ids: Sequence[str]) -> dict[str, tuple[Reason | None, int | None]]:
+        return {job_id: (self.reason(job_id), self.position(job_id)) for job_id in job_ids}
 
     def explain(self, job_id: str) -> dict[str, Any]:
         return self.explanations.get(

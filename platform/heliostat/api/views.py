@@ -26,6 +26,8 @@ HOLDING = frozenset(
         JobState.CANCELLING,
     }
 )
+UNKNOWN: tuple[Reason | None, int | None] = (None, None)
+"""Standing of a job that does not wait, or that the engine has not seen yet: what its last move said is shown."""
 RAN_IN = frozenset({JobState.RUNNING, JobState.RESIZING, JobState.PREEMPTING})
 
 
@@ -46,7 +48,9 @@ def reason_view(reason: Reason | None) -> models.Reason | None:
 def job_views(session: Session, rows: Sequence[t.Job], control: ControlPort, now_ms: int) -> list[models.Job]:
     """The jobs of a page."""
     running = _running(session, [row.id for row in rows if row.state in HOLDING])
-    return [_view(row, control, running.get(row.id, 0), now_ms) for row in rows]
+    waiting = [row.id for row in rows if row.state in WAITING]
+    standings = control.standings(waiting) if waiting else {}
+    return [_view(row, standings.get(row.id, UNKNOWN), running.get(row.id, 0), now_ms) for row in rows]
 
 
 def job_view(session: Session, row: t.Job, control: ControlPort, now_ms: int) -> models.Job:
@@ -59,13 +63,14 @@ def job_view(session: Session, row: t.Job, control: ControlPort, now_ms: int) ->
 
 def fresh_view(row: t.Job, now_ms: int) -> models.Job:
     """A job that was entered just now: nobody has looked at it yet."""
-    return _view(row, None, 0, now_ms)
+    return _view(row, UNKNOWN, 0, now_ms)
 
 
-def _view(row: t.Job, control: ControlPort | None, running: int, now_ms: int) -> models.Job:
+def _view(row: t.Job, standing: tuple[Reason | None, int | None], running: int, now_ms: int) -> models.Job:
     state = JobState(row.state)
     waiting = state in WAITING
-    reason = _reason(row, control, waiting)
+    current, position = standing
+    reason = current or (None if row.reason is None else reason_from(row.reason))
     spent = max(0, now_ms - row.state_since_ms)
     per_task = row.gpu_milli / 1000
     held_ms = row.gpu_ms_held
@@ -82,7 +87,7 @@ def _view(row: t.Job, control: ControlPort | None, running: int, now_ms: int) ->
         state=row.state,
         state_since=at(row.state_since_ms),
         reason=reason_view(reason),
-        position=control.position(row.id) if waiting and control is not None else None,
+        position=position,
         estimated_start=rfc3339(reason.until_ms) if waiting and reason is not None else None,
         gpus=models.Gpus(min=row.min_tasks * per_task, max=row.max_tasks * per_task, held=running * per_task),
         cpus=row.cpu_milli / 1000,
@@ -104,15 +109,6 @@ def _view(row: t.Job, control: ControlPort | None, running: int, now_ms: int) ->
         metadata=row.job_metadata,
         reason_history=None,
     )
-
-
-def _reason(row: t.Job, control: ControlPort | None, waiting: bool) -> Reason | None:
-    """Why the job is where it is: of a waiting one the engine's latest word, else what its last move said."""
-    if waiting and control is not None:
-        current = control.reason(row.id)
-        if current is not None:
-            return current
-    return None if row.reason is None else reason_from(row.reason)
 
 
 def _running(session: Session, ids: list[str]) -> dict[str, int]:

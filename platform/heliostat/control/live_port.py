@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -83,6 +83,11 @@ class LivePort:
     def position(self, job_id: str) -> int | None:
         with self._loop.engine_lock:
             return self._loop.engine.position(job_id)
+
+    def standings(self, job_ids: Sequence[str]) -> dict[str, tuple[Reason | None, int | None]]:
+        with self._loop.engine_lock:
+            engine = self._loop.engine
+            return {job_id: (engine.reason(job_id), engine.position(job_id)) for job_id in job_ids}
 
     def explain(self, job_id: str) -> dict[str, Any]:  # Any: JSON
         with self._store.read() as session:

@@ -6,6 +6,7 @@ store already, and they return at once. `cancel`, `hold` and `release` return af
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from heliostat_scheduler.core.model import JobSpec
@@ -42,6 +43,10 @@ class ControlPort(Protocol):
 
     def position(self, job_id: str) -> int | None:
         """1 = next in its queue."""
+        ...
+
+    def standings(self, job_ids: Sequence[str]) -> dict[str, tuple[Reason | None, int | None]]:
+        """(reason, position) of many jobs at once: for pages, which must not ask the engine a hundred times."""
         ...
 
     def explain(self, job_id: str) -> dict[str, Any]: ...

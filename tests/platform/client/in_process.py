@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -56,6 +56,9 @@ class RowsOnly:
 
     def position(self, job_id: str) -> int | None:
         return 1
+
+    def standings(self, job_ids: Sequence[str]) -> dict[str, tuple[Reason | None, int | None]]:
+        return {job_id: (self.reason(job_id), self.position(job_id)) for job_id in job_ids}
 
     def explain(self, job_id: str) -> dict[str, Any]:  # Any: JSON
         return {"job_id": job_id, "state": "queued", "code": "InsufficientFree", "sentence": "both are taken", "facts": {},
