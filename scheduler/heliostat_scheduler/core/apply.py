@@ -419,11 +419,33 @@ def _checkpointed(state: State, event: e.Checkpointed, _now_ms: int) -> None:
     state.book.touched.add(rec.id)
 
 
-def _estimated(state: State, event: e.Estimated, _now_ms: int) -> None:
+def _estimated(state: State, event: e.Estimated, now_ms: int) -> None:
     rec = _job(state, event.job_id)
-    rec.remaining_ms = event.remaining_ms
-    rec.goodput = event.goodput_milli
+    if event.remaining_ms is not None:
+        rec.remaining_ms = event.remaining_ms
+    if event.goodput_milli:
+        rec.goodput = event.goodput_milli
     state.book.touched.add(rec.id)
+    if event.rank_ms is not None:
+        _ranked(state, rec, event.rank_ms, now_ms)
+
+
+def _ranked(state: State, rec: JobRec, rank_ms: int, now_ms: int) -> None:
+    """Among equals the smaller expected remaining GPU time goes first; only a changed order makes a new look necessary."""
+    shape = rec.spec.shape
+    rank = rank_ms * max(1, (shape.gpu_milli or shape.cpu_milli) * rec.spec.min_tasks)
+    if rank == rec.rank:
+        return
+    worse = rank > rec.rank
+    rec.rank = rank
+    if rec.phase in HOLDING:
+        state.stale |= worse and state.waiting.waits(rec.spec.queue)
+    elif rec.id in state.waiting.keys:
+        state.waiting.rekey(rec, state.order_key(rec, now_ms))
+        group = state.waiting.group_of.get(rec.id)
+        if group is not None and group.head.job_id == rec.id:
+            group.fresh = True
+            state.waiting.line(rec.spec.queue).fresh.add(group.signature)
 
 
 def _demand_mix(state: State, event: e.DemandMix, _now_ms: int) -> None:

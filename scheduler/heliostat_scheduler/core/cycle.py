@@ -233,7 +233,7 @@ class Cycle:
         held = len(rec.places)
         core = task_amounts(spec, flavor, core_tasks(spec, held + count) - core_tasks(spec, held))
         near = frozenset(place.node for place in rec.places)
-        return Wish(spec, self.state.book.leaf_of(rec), flavor, count, need, core, near, evict)
+        return Wish(spec, self.state.book.leaf_of(rec), flavor, count, need, core, near, evict, rec.rank)
 
     def collect(self, rec: JobRec, victims: list[Unit]) -> tuple[str, ...]:
         """Order the victims to leave; who they are."""
@@ -243,14 +243,18 @@ class Cycle:
         for job_id in sorted(by_job):
             units = by_job[job_id]
             victim = units[0].rec
-            facts = (
+            facts: tuple[tuple[str, int | str], ...] = (
                 ("for", rec.id), ("queue", rec.spec.queue), ("own_queue", victim.spec.queue),
                 ("priority", rec.spec.priority), ("own_priority", victim.spec.priority),
                 ("gpu_milli", sum(len(u.places) for u in units) * victim.spec.shape.gpu_milli),
                 ("lost_ms", units[0].lost_ms),
             )  # fmt: skip
             if units[0].evict:
-                code = ReasonCode.PREEMPTED_FOR if victim.spec.queue == rec.spec.queue else ReasonCode.RECLAIMED_FOR
+                code = ReasonCode.RECLAIMED_FOR
+                if victim.spec.queue == rec.spec.queue:
+                    lower = victim.spec.priority < rec.spec.priority
+                    code = ReasonCode.PREEMPTED_FOR if lower else ReasonCode.ROTATED_FOR
+                    facts += (("rank", rec.rank), ("own_rank", victim.rank)) if not lower else ()
                 victim.evictions += 1
                 self.preempt(victim, reason(code, *facts, blockers=[rec.id]))
             else:

@@ -27,6 +27,7 @@ class Harm(IntEnum):
     RECLAIM_OVER_SHARE = 3
     RECLAIM_OVER_QUOTA = 4
     PREEMPT = 5
+    ROTATE = 6
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +59,7 @@ class Wish:
     core: Amounts
     near: frozenset[str] = frozenset()
     evict: bool = True
+    rank: int = 0
     chains: dict[str, tuple[tuple[QueueNode, ...], tuple[QueueNode, ...]]] = field(default_factory=dict)
 
     def below(self, tree: QueueTree, other: QueueNode) -> tuple[tuple[QueueNode, ...], tuple[QueueNode, ...]]:
@@ -185,8 +187,25 @@ def _borrowed(node: QueueNode, key: str, more: int, capacity: dict[str, int]) ->
 def own_harm(policy: Policy, wish: Wish, rec: JobRec, evict: bool) -> tuple[Harm, int] | None:
     """Inside the beneficiary's own queue."""
     if evict:
-        return (Harm.PREEMPT, 0) if policy.preempt and rec.spec.priority < wish.spec.priority else None
+        if policy.preempt and rec.spec.priority < wish.spec.priority:
+            return Harm.PREEMPT, 0
+        return (Harm.ROTATE, 0) if rotates(policy, wish, rec) else None
     return (Harm.SHRINK_OWN, 0) if rec.spec.priority <= wish.spec.priority else None
+
+
+def rotates(policy: Policy, wish: Wish, rec: JobRec) -> bool:
+    """Whether an equal of the same queue may be set aside because much more work is expected of it.
+
+    rank is expected remaining GPU time, learned from history. The hysteresis keeps two jobs from taking turns on a small difference:
+    what was set aside can only come back against somebody whose rank is worse again by the same factor.
+    """
+    return (
+        policy.rotate
+        and wish.leaf.spec.rotate
+        and wish.rank > 0
+        and rec.spec.priority == wish.spec.priority
+        and rec.rank * 1000 > wish.rank * policy.rotate_hysteresis_milli
+    )
 
 
 def unit_amounts(rec: JobRec, tasks: int) -> Amounts:

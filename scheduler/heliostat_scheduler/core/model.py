@@ -176,4 +176,5 @@ class Policy:
     whole_device_shares: bool = True
     reclaim_rule: str = "entitlement"
     migrate_max_lost_ms: int = 600_000
+    rotate_hysteresis_milli: int = 2000
     extra: tuple[tuple[str, int | str], ...] = field(default=())

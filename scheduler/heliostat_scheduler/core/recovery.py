@@ -8,6 +8,7 @@ giving back any one of them would break the beneficiary.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -35,6 +36,7 @@ from heliostat_scheduler.core.tree import QueueNode
 if TYPE_CHECKING:
     from heliostat_scheduler.core.state import State
 
+SiteCost = tuple[int, int, int, int]
 HarmKey = tuple[int, int, int, int, int, int, str]
 SITES_PER_ROUND = 32
 
@@ -51,6 +53,8 @@ class Search:
         self.taken: list[Unit] = []
         self.surplus_left: dict[str, int] = {}
         self.own_surplus = True
+        self.protected = 0
+        self._found: tuple[list[Unit], list[Unit]] | None = None
         self.spent = 0
 
     # -- trying and undoing
@@ -101,6 +105,8 @@ class Search:
             top = self.wish.below(self.book.tree, unit.leaf)[1][-1]
             over = max((top.plan.get(k, 0) - top.entitled.get(k, 0) for k, _ in unit.amounts), default=0)
         rec = unit.rec
+        if kind is Harm.ROTATE:
+            return (kind, -rec.rank, unit.lost_ms, 0, 0, -rec.started_at, rec.id)
         return (kind, max(0, fall), unit.lost_ms, rec.spec.priority, -over, -rec.started_at, rec.id)
 
     def allowed(self) -> bool:
@@ -125,13 +131,16 @@ class Search:
 
     def run_shrinks(self) -> list[Unit] | None:
         """Surplus tasks that suffice, or None. The books are as before when this returns."""
-        shrinks, _ = self.candidates()
-        return self._run(shrinks)
+        return self._run(self.candidates()[0])
+
+    def run_evicts(self) -> list[Unit] | None:
+        """Whole jobs (and surplus tasks) that suffice, or None."""
+        shrinks, evicts = self.candidates()
+        return self._run(shrinks + evicts) if evicts and self.wish.evict else None
 
     def run(self) -> list[Unit] | None:
         """The victims, surplus tasks alone if these suffice, or None."""
-        shrinks, evicts = self.candidates()
-        return self._run(shrinks) or (self._run(shrinks + evicts) if evicts and self.wish.evict else None)
+        return self.run_shrinks() or self.run_evicts()
 
     def _run(self, units: list[Unit]) -> list[Unit] | None:
         found = None
@@ -142,7 +151,9 @@ class Search:
         return found
 
     def candidates(self) -> tuple[list[Unit], list[Unit]]:
-        """Everything that may legally be asked, as surplus tasks and as whole jobs."""
+        """Everything that may legally be asked, as surplus tasks and as whole jobs (looked up once)."""
+        if self._found is not None:
+            return self._found
         shrinks: list[Unit] = []
         evicts: list[Unit] = []
         own = self.own_surplus and self._of_leaf(self.wish.leaf, shrinks, evicts)
@@ -154,7 +165,8 @@ class Search:
                 theirs = self.wish.below(self.book.tree, leaf)[1]
                 if victim_side_over(theirs, keys):
                     self._of_leaf(leaf, shrinks, evicts)
-        return shrinks, evicts
+        self._found = (shrinks, evicts)
+        return self._found
 
     def _may_reclaim(self, own_evictable: bool) -> bool:
         """Cheap refusal: a queue above its own share reclaims nothing, unless its own lower work could make room first."""
@@ -175,6 +187,7 @@ class Search:
             if bool(wish.flavor) != bool(rec.spec.shape.gpu_milli):
                 continue
             if safe_until(rec, self.state.policy) > self.protected_as_of:
+                self.protected += 1
                 continue
             surplus = surplus_tasks(rec)
             if surplus and (not own or own_harm(self.state.policy, wish, rec, False)):
@@ -225,32 +238,78 @@ class Search:
         return gap is None or gap[0] is not node
 
     def _greedy(self, units: list[Unit], done: Callable[[], bool]) -> bool:
-        left = [unit for unit in units if unit not in self.taken]
+        """Take the mildest unit again and again. Keys only grow as more is taken, so a stale key is renewed when it surfaces."""
+        taken = set(map(id, self.taken))
+        left = [unit for unit in units if id(unit) not in taken]
         while not done():
-            keyed = [
+            heap = [
                 (key, -int(unit.evict), index) for index, unit in enumerate(left) if (key := self.key(unit)) is not None
             ]
-            if not keyed:
-                return False
-            self.take(left.pop(min(keyed)[2]))
+            heapq.heapify(heap)
+            used: set[int] = set()
+            while heap and not done():
+                old, evict, index = heap[0]
+                new = self.key(left[index])
+                if new != old:
+                    if new is None:
+                        heapq.heappop(heap)
+                    else:
+                        heapq.heapreplace(heap, (new, evict, index))
+                    continue
+                heapq.heappop(heap)
+                used.add(index)
+                self.take(left[index])
+            if not used:
+                return done()
+            left = [unit for index, unit in enumerate(left) if index not in used]
         return True
 
     # -- tasks that need several devices of one node, one node for all, or one domain
 
     def _by_sites(self, units: list[Unit]) -> bool:
+        """Serve task after task at the site where it costs least; costs are measured once per round."""
         while self.fits() is None:
-            best: tuple[tuple[int, ...], list[Unit]] | None = None
-            for tried, (nodes, target) in enumerate(self.sites(units), 1):
-                cost = self._try_site(nodes, target, units)
-                if cost is not None and (best is None or cost[0] < best[0]):
-                    best = cost
-                if best is not None and tried >= SITES_PER_ROUND:
+            offers: list[tuple[SiteCost, int, list[Unit]]] = []
+            by_node = self._by_node(units)
+            for index, (nodes, target) in enumerate(self.sites(units)):
+                offer = self._try_site(nodes, target, by_node)
+                if offer is not None and offer[1]:
+                    offers.append((offer[0], index, offer[1]))
+                if len(offers) >= SITES_PER_ROUND:
                     break
-            if best is None or not best[1]:
+            offers.sort(key=lambda offer: (offer[0], offer[1]))
+            if not self._accept(offers):
                 return False
-            for unit in best[1]:
-                self.take(unit)
         return True
+
+    def _accept(self, offers: list[tuple[SiteCost, int, list[Unit]]]) -> bool:
+        """Take the offers in order until the wish fits; the first always, later ones while they are still legal and new."""
+        some = False
+        for _, _, units in offers:
+            if some and self.fits() is not None:
+                break
+            taken = {unit.rec.id for unit in self.taken}
+            if any(unit.rec.id in taken for unit in units):
+                continue
+            before = len(self.taken)
+            for unit in units:
+                if self.harm(unit) is None:
+                    break
+                self.take(unit)
+            if len(self.taken) - before < len(units):
+                for unit in reversed(self.taken[before:]):
+                    self.put_back(unit)
+                continue
+            some = True
+        return some
+
+    @staticmethod
+    def _by_node(units: list[Unit]) -> dict[str, list[Unit]]:
+        found: dict[str, list[Unit]] = {}
+        for unit in units:
+            for node_id in {place.node for place in unit.places}:
+                found.setdefault(node_id, []).append(unit)
+        return found
 
     def sites(self, units: list[Unit]) -> list[tuple[list[NodeSpace], int]]:
         """Sets of nodes with the room that each has to reach, the ones with the least to free first."""
@@ -274,11 +333,25 @@ class Search:
                 domains.setdefault(value, []).append(node)
         return [(domains[value], wish.count) for value in sorted(domains)]
 
+    def _could_reach(self, nodes: list[NodeSpace], target: int, by_node: dict[str, list[Unit]]) -> bool:
+        """Cheap refusal: even with everybody there gone, the devices would not suffice."""
+        per_task = self.wish.spec.shape.gpu_milli // WHOLE
+        if not per_task:
+            return True
+        devices = 0
+        for node in nodes:
+            free = {slot for slot, left in zip(node.slots, node.free, strict=True) if left >= WHOLE}
+            for unit in by_node.get(node.id, ()):
+                free.update(slot for place in unit.places if place.node == node.id for slot in place.slots)
+            devices += len(free) // per_task
+        return devices >= target
+
     def _try_site(
-        self, nodes: list[NodeSpace], target: int, units: list[Unit]
-    ) -> tuple[tuple[int, ...], list[Unit]] | None:
-        names = {node.id for node in nodes}
-        local = [unit for unit in units if any(place.node in names for place in unit.places)]
+        self, nodes: list[NodeSpace], target: int, by_node: dict[str, list[Unit]]
+    ) -> tuple[SiteCost, list[Unit]] | None:
+        if not self._could_reach(nodes, target, by_node):
+            return None
+        local = list(dict.fromkeys(unit for node in nodes for unit in by_node.get(node.id, ())))
         shape = self.wish.spec.shape
         before = len(self.taken)
 

@@ -61,7 +61,7 @@ class State:
 
     def order_key(self, rec: JobRec, now_ms: int) -> OrderKey:
         spec = rec.spec
-        priority = spec.priority + age_steps(spec, self.policy, now_ms)
+        priority = spec.priority + (0 if rec.rank else age_steps(spec, self.policy, now_ms))
         return OrderKey(-priority, 0, rec.rank, spec.submitted_at_ms, spec.id)
 
     def signature(self, rec: JobRec) -> Signature:

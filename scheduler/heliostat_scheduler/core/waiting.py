@@ -191,6 +191,11 @@ class Waiting:
             _discard(group.members, old)
             insort(group.members, key)
 
+    def waits(self, queue: str) -> bool:
+        """Whether some job of the queue could be tried."""
+        line = self.lines.get(queue)
+        return line is not None and bool(line.groups)
+
     def position(self, rec: JobRec) -> int | None:
         key = self.keys.get(rec.id)
         return None if key is None else bisect_left(self.line(rec.spec.queue).order, key) + 1

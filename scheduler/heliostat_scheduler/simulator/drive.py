@@ -7,6 +7,7 @@ is the business of the `Executor`, which is told first.
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Protocol, assert_never
 
@@ -21,7 +22,7 @@ from heliostat_scheduler.core.events import (
     JobSubmitted,
     NodeUp,
 )
-from heliostat_scheduler.core.model import JobSpec, NodeSpec, Policy, QueueSpec, SlotSpec, TaskPlace
+from heliostat_scheduler.core.model import JobSpec, NodeSpec, Policy, QueueSpec, SlotSpec, TaskPlace, TaskShape
 
 ROUNDS_AT_ONCE = 100
 """Decide calls at one instant after which the plan is held to be unstable."""
@@ -115,3 +116,16 @@ def uniform_nodes(count: int, gpus: int, flavor: str = "gpu") -> list[NodeUp]:
         NodeUp(NodeSpec(f"n{i:05d}", flavor, tuple(SlotSpec(f"n{i:05d}/{d}", d) for d in range(gpus))))
         for i in range(count)
     ]
+
+
+def rigid_job(job_id: str, queue: str, submitted_at_ms: int, gpus: int, gpus_per_node: int, restart_cost_s: int) -> JobSpec:
+    """A gang that never changes its size: on one node if it fits there, else whole nodes where the count allows.
+
+    The gang is cut into the largest equal tasks that a node holds, so that it occupies no more nodes than it must.
+    """
+    per_task = gpus if gpus <= gpus_per_node else math.gcd(gpus, gpus_per_node)
+    tasks = gpus // per_task
+    return JobSpec(
+        job_id, queue, submitted_at_ms, TaskShape(1000 * per_task), tasks, tasks,
+        restart_cost_ms=1000 * restart_cost_s, grace_ms=0,
+    )  # fmt: skip

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 
-from heliostat_scheduler.core.model import JobSpec, QueueSpec, TaskPlace, TaskShape
+from heliostat_scheduler.core.model import QueueSpec, TaskPlace
 from heliostat_scheduler.estimate.history import RunHistory
-from heliostat_scheduler.simulator.drive import Drive, uniform_nodes
+from heliostat_scheduler.simulator.drive import Drive, rigid_job, uniform_nodes
 from heliostat_scheduler.simulator.muri.data import GPUS_PER_NODE, NODES, MuriJob
 from heliostat_scheduler.simulator.progress import Progress
 from heliostat_scheduler.simulator.ranks import Ranks
@@ -87,10 +87,7 @@ class MuriWorld:
 
     def _submit(self, job: MuriJob) -> None:
         self._live[job.id] = _Running(job)
-        spec = JobSpec(
-            job.id, QUEUE, _ms(job.submit_s), TaskShape(1000), job.gpus, job.gpus,
-            spread="compact", restart_cost_ms=1000 * job.overhead_s, grace_ms=0,
-        )  # fmt: skip
+        spec = rigid_job(job.id, QUEUE, _ms(job.submit_s), job.gpus, GPUS_PER_NODE, job.overhead_s)
         self.drive.submit(spec, _ms(job.submit_s))
         self._ranks.arrived(job.id, QUEUE, job.gpus)
 

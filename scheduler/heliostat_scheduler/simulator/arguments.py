@@ -1,0 +1,79 @@
+"""The command line of the simulator. Each subcommand names the function that runs it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from heliostat_scheduler.simulator import suites
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m heliostat_scheduler.simulator", description=__doc__)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    bench = commands.add_parser("bench", help="replay a benchmark; prints one JSON object on the last line")
+    benches = bench.add_subparsers(required=True, metavar="SUITE")
+    _muri(benches.add_parser("muri", help="Muri traces: 992 to 1,494 rigid jobs on 64 GPUs"))
+    _philly(benches.add_parser("philly", help="Philly: 47,192 jobs of eleven tenants on 728 GPUs"))
+    _pollux(benches.add_parser("pollux", help="Pollux: 160 elastic jobs on 64 GPUs"))
+    _openb(benches.add_parser("openb", help="openb: placing pods on 6,212 GPUs"))
+    _decide(benches.add_parser("decide", help="latency of one decide call"))
+    kueue = benches.add_parser("kueue-baseline", help="Kueue's public load generator: 15,000 jobs")
+    kueue.set_defaults(run=suites.kueue_baseline)
+    kai = benches.add_parser("kai-fill", help="KAI's fill test: 4,000 one-GPU jobs on 500 nodes")
+    kai.set_defaults(run=suites.kai_fill)
+    scenarios = commands.add_parser("scenarios", help="conformance facts: passed and failed by id")
+    scenarios.add_argument("file", type=Path)
+    scenarios.set_defaults(run=suites.scenarios)
+    return top
+
+
+def _muri(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--trace", type=Path, required=True)
+    command.add_argument("--policy", choices=["srtf", "srsf", "tiresias", "heliostat"], required=True)
+    command.set_defaults(run=suites.muri)
+
+
+def _philly(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--trace", type=Path, required=True)
+    command.add_argument("--vcs", type=Path, required=True, help="nodes of each tenant (columns vc, nodes_P2)")
+    command.add_argument("--cluster", choices=["P2", "P3"], required=True, help="P2: by tenant; P3: one pool")
+    command.add_argument("--policy", choices=["fifo", "sjf", "srtf", "tiresias", "heliostat"], required=True)
+    command.set_defaults(run=suites.philly)
+
+
+def _pollux(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--workloads", type=Path, required=True)
+    command.add_argument("--set", required=True, help="workloads (1.0x), workloads-0.5 or workloads-1.5")
+    command.add_argument("--workload", type=int, required=True)
+    command.add_argument("--profiles", type=Path, required=True, help="folder with the applications' measurements")
+    command.add_argument("--policy", choices=["tiresias", "optimus", "heliostat"], required=True)
+    command.set_defaults(run=suites.pollux)
+
+
+def _openb(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--nodes", type=Path, required=True)
+    command.add_argument("--pods", type=Path, required=True)
+    command.add_argument("--policy", choices=["random", "bestfit", "fgd", "heliostat"], required=True)
+    command.add_argument("--seeds", type=_positive, default=10)
+    command.add_argument(
+        "--ties", choices=["name", "random"], default="name",
+        help="equal scores: smallest name (best fit first for heliostat), or renamed nodes at random",
+    )  # fmt: skip
+    command.set_defaults(run=suites.openb)
+
+
+def _decide(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--gpus", type=_positive, required=True)
+    command.add_argument("--pending", type=_positive, required=True)
+    command.add_argument("--queues", type=_positive, required=True)
+    command.add_argument("--cycles", type=_positive, default=1000)
+    command.add_argument("--seed", type=int, default=0)
+    command.set_defaults(run=suites.decide)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
