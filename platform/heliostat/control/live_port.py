@@ -120,7 +120,7 @@ class LivePort:
                 for ref in place["slots"]
             }
             gone = session.execute(select(Node).where(Node.state != "up").order_by(Node.seen_ms.desc()).limit(20))
-            lost = [_lost_node(node) for node in gone.scalars()]
+            lost = gone.scalars().all()
         with self._loop.engine_lock:
             nodes = list(self._loop.executor.nodes.values())
             connected = self._loop.bridge.connected
@@ -129,7 +129,7 @@ class LivePort:
         shown = [_node(node, held, activity, blocked) for node in sorted(nodes, key=lambda n: (not n.is_head, n.node))]
         record = self._around.cluster()
         return {
-            "nodes": shown + lost,
+            "nodes": shown + [_lost_node(node, sizes=not shown and node.seen_ms == lost[0].seen_ms) for node in lost],
             "ray": {
                 "version": record.ray_version if record is not None else "",
                 "address": record.gcs_address if record is not None else "",
@@ -183,16 +183,24 @@ def _node(
     }
 
 
-def _lost_node(node: Node) -> dict[str, Any]:  # Any: JSON
+def _lost_node(node: Node, *, sizes: bool) -> dict[str, Any]:  # Any: JSON
+    """A node that is gone. sizes: with what it had, for when nothing else is known about the cluster (Ray is down)."""
+    known = node.spec if sizes else {}
+    slots = known.get("slots", ())
     return {
         "id": node.id,
         "ip": node.ip,
         "flavor": node.flavor,
         "state": node.state,
         "is_head": node.is_head,
-        "slots": [],
-        "cpu_milli": 0,
-        "memory_bytes": 0,
+        "slots": [
+            {"id": ref["slot"], "device": ref["device"], "state": "lost", "job": None, "utilization": None, "why": ""}
+            for ref in slots
+        ],
+        "cpu_milli": known.get("cpu_milli", 0),
+        "memory_bytes": known.get("memory_bytes", 0),
+        "slot_cpu_milli": slots[0]["cpu_milli"] if slots else 0,
+        "slot_memory_bytes": slots[0]["memory_bytes"] if slots else 0,
         "labels": node.labels,
     }
 
