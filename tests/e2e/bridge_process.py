@@ -75,9 +75,10 @@ class BridgeProcess:
                     return fact
             assert self.process is not None
             if self.process.poll() is not None:
-                raise AssertionError(f"the bridge ended with {self.process.returncode}: {self.log()[-3000:]}")
+                last = "\n".join(str(fact)[:1000] for fact in self.facts[-3:])
+                raise AssertionError(f"the bridge ended with {self.process.returncode}: {last}\n{self.log()[-3000:]}")
             time.sleep(0.005)
-        heard = "\n".join(str(fact)[:300] for fact in self.facts[since:])
+        heard = "\n".join(str(fact)[:300] for fact in self.facts[since:][-20:])
         raise AssertionError(
             f"no {kind.__name__} {match} within {within_s:.0f} s; heard:\n{heard}\n{self.log()[-3000:]}"
         )

@@ -119,10 +119,11 @@ class _Driver:
         return str(self._groups[name].id.hex())
 
     def groups(self) -> dict[str, str]:
-        """State by name of every placement group."""
+        """State by name of every placement group; of several with one name, that of the one that is there."""
         from ray.util import placement_group_table
 
-        return {row["name"]: row["state"] for row in placement_group_table().values()}
+        rows = sorted(placement_group_table().values(), key=lambda row: row["state"] != "REMOVED")
+        return {row["name"]: row["state"] for row in rows}
 
     def kill(self, name: str) -> None:
         self._ray.kill(self._actors[name])

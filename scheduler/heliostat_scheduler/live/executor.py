@@ -44,7 +44,7 @@ from heliostat_scheduler.live.protocol import (
     StartCommand,
 )
 from heliostat_scheduler.live.ray_private import RayTables
-from heliostat_scheduler.live.slots import Slots
+from heliostat_scheduler.live.slots import Changes, Slots
 
 RELEASE_POLL_S = 0.05
 EMPTY_NODE_S = 30.0
@@ -128,7 +128,7 @@ class Executor:
             case RestoreNode():
                 if command.node not in self._slots.nodes:
                     raise Refused(protocol.UNKNOWN_NODE, f"node {command.node} is not there")
-                self._out(await self._slots.restore(command.node))
+                self._announce(await self._slots.restore(command.node))
             case Bye():
                 await self._bye(command)
             case _:
@@ -262,7 +262,9 @@ class Executor:
 
     async def look_at_nodes(self) -> None:
         """Nodes that came and went."""
-        changes = await self._slots.refresh(dict((await self._occupants.snapshot()).nodes))
+        self._announce(await self._slots.refresh(dict((await self._occupants.snapshot()).nodes)))
+
+    def _announce(self, changes: Changes) -> None:
         for node in changes.lost:
             self._out(NodeLost(node))
         for joined in changes.joined:

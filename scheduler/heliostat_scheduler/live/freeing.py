@@ -103,7 +103,7 @@ class FreeingDesk:
             if lease is not None:
                 if lease.cpu_group:
                     await self._cpu_groups.remove(lease.cpu_group)
-                await self._holders.forget(lease)
+                self._holders.forget(lease)
         except (grpc.RpcError, TimeoutError) as error:
             self._out(Note("warning", "freeing_retried", {"job": freeing.job, "error": str(error)[:300]}))
             return False

@@ -1,7 +1,8 @@
 """The bridge's side of command jobs: start their holders, pass signals on, notice holders that died, add up several nodes.
 
-A start leaves a mark in the cluster's key-value store before the first holder is made. A repeated start of the same attempt that
-finds the mark makes nothing: if the holder is gone by then, the attempt has ended (`lost`), it is never run twice.
+A holder's name is its attempt's, so a repeated start finds it. After a restart of the bridge Ray's own table of actors, the dead
+ones included, says which attempts were begun: one whose holder is dead has ended (`lost`) and is never run twice; one that has no
+holder at all was not begun, and may be started.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from heliostat_scheduler.live.holder import Holder, HolderTask
 from heliostat_scheduler.live.protocol import CommandSpec, Lease
 from heliostat_scheduler.live.ray_private import RayTables
 from heliostat_scheduler.live.slots import handle
-from heliostat_scheduler.live.tables import ActorRow, holder_name
+from heliostat_scheduler.live.tables import HOLDER_PREFIX, ActorRow, holder_name, parse_holder
 
 MISSED_ROUNDS = 2
 SIBLING_GRACE_MS = 5_000
@@ -46,9 +47,11 @@ class Holders:
     async def recall(self, leases: list[Lease]) -> None:
         """After Hello: which of these attempts were started by an earlier bridge."""
         self._begun, self._exited, self._ended, self._missed = set(), set(), {}, {}
-        for lease in leases:
-            if lease.kind == "command" and await self._tables.kv_get(_mark(lease.job, lease.attempt)):
-                self._begun.add((lease.job, lease.attempt))
+        commands = [lease for lease in leases if lease.kind == "command"]
+        if commands:
+            names = {actor.name for actor in await self._tables.actors()} | await self._tables.dead_names(HOLDER_PREFIX)
+            attempts = {parsed[:2] for name in names if (parsed := parse_holder(name))}
+            self._begun = {(lease.job, lease.attempt) for lease in commands} & attempts
 
     def has_exited(self, lease: Lease) -> bool:
         return (lease.job, lease.attempt) in self._exited
@@ -58,7 +61,6 @@ class Holders:
         key = (lease.job, lease.attempt)
         if key in self._begun:
             return
-        await self._tables.kv_put(_mark(*key), "1")
         self._begun.add(key)
         places = _places(lease)
         await asyncio.to_thread(self._create, lease, spec, [place for place in places if place.leads])
@@ -73,14 +75,12 @@ class Holders:
             if place.leads and (holder := await asyncio.to_thread(_find, lease, place.name)) is not None:
                 holder.signal.remote(grace_ms)
 
-    async def forget(self, lease: Lease) -> None:
+    def forget(self, lease: Lease) -> None:
         key = (lease.job, lease.attempt)
         for known in (self._begun, self._exited):
             known.discard(key)
         self._missed.pop(key, None)
         self._ended.pop(key, None)
-        if lease.kind == "command":
-            await self._tables.kv_delete(_mark(*key))
 
     # ---- ends --------------------------------------------------------------------------------------------------------
 
@@ -189,7 +189,3 @@ def _find(lease: Lease, place: str) -> Any | None:  # Any: an actor handle
         return ray.get_actor(holder_name(lease.job, lease.attempt, place), namespace=protocol.NAMESPACE)
     except (ValueError, RayActorError):
         return None
-
-
-def _mark(job: str, attempt: int) -> str:
-    return f"begun:{job}:{attempt}"

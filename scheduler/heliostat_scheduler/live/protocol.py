@@ -25,7 +25,9 @@ ENV_ATTEMPT = "HELIOSTAT_ATTEMPT"
 ENV_SECRET = "HELIOSTAT_LEASE_SECRET"
 ENV_RUN_DIR = "HELIOSTAT_RUN_DIR"
 ENV_CHECKPOINT_DIR = "HELIOSTAT_CHECKPOINT_DIR"
-ENV_KIND = "HELIOSTAT_KIND"  # set to `command` for a child that has its GPUs in CUDA_VISIBLE_DEVICES: Ray is not hooked in it
+ENV_KIND = (
+    "HELIOSTAT_KIND"  # set to `command` for a child that has its GPUs in CUDA_VISIBLE_DEVICES: Ray is not hooked in it
+)
 
 # What a lease orders its runner to do.
 RUN = "run"

@@ -20,7 +20,7 @@ from heliostat_scheduler.live.tables import ActorRow, GroupRow, JobRow, NodeRow,
 
 SUPPORTED = "2.60."
 TIMEOUT_S = 5.0
-DEPENDENCIES_UNREADY, PENDING_CREATION, ALIVE, RESTARTING = 0, 1, 2, 3
+DEPENDENCIES_UNREADY, PENDING_CREATION, ALIVE, RESTARTING, DEAD = 0, 1, 2, 3, 4
 ACTOR_STATES = ("DEPENDENCIES_UNREADY", "PENDING_CREATION", "ALIVE", "RESTARTING", "DEAD")
 GROUP_STATES = ("PENDING", "PREPARED", "CREATED", "REMOVED", "RESCHEDULING")
 NODE_ALIVE = 0
@@ -126,11 +126,18 @@ class RayTables:
         """Every actor that is not dead. One call per state: the dead ones are kept by Ray and may be very many."""
         found: dict[str, ActorRow] = {}
         for state in (DEPENDENCIES_UNREADY, PENDING_CREATION, ALIVE, RESTARTING):
-            filters = gcs_service_pb2.GetAllActorInfoRequest.Filters(state=state)
-            request = gcs_service_pb2.GetAllActorInfoRequest(filters=filters)
-            reply = await self._actors.GetAllActorInfo(request, timeout=TIMEOUT_S)
-            found |= {row.id: row for row in map(_actor, reply.actor_table_data)}
+            found |= {row.id: row for row in map(_actor, await self._in_state(state))}
         return list(found.values())
+
+    async def dead_names(self, prefix: str) -> set[str]:
+        """Names of dead actors that begin like this. Ray remembers 100,000 dead actors: not for every second."""
+        return {data.name for data in await self._in_state(DEAD) if data.name.startswith(prefix)}
+
+    async def _in_state(self, state: int) -> Any:  # Any: generated messages
+        filters = gcs_service_pb2.GetAllActorInfoRequest.Filters(state=state)
+        request = gcs_service_pb2.GetAllActorInfoRequest(filters=filters)
+        reply = await self._actors.GetAllActorInfo(request, timeout=TIMEOUT_S)
+        return reply.actor_table_data
 
     async def kill_actor(self, actor_id: str) -> None:
         """SIGKILL the actor's process, no restart. No effect on a dead one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import grpc
 import ray
@@ -38,7 +38,8 @@ async def serve(next_line: NextLine, out: Callable[[Fact], None], slot_cpu_milli
     await executor.look_at_nodes()
     work = [
         asyncio.create_task(_obey(next_line, executor, out)),
-        asyncio.create_task(_rounds(executor, out)),
+        asyncio.create_task(_rounds(executor.look_at_nodes, out)),
+        asyncio.create_task(_rounds(executor.patrol.round, out)),
         asyncio.create_task(executor.ended.wait()),
     ]
     done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
@@ -73,14 +74,13 @@ async def _obey(next_line: NextLine, executor: Executor, out: Callable[[Fact], N
             out(Note("error", "not_a_command", {"type": type(message).__name__}))
 
 
-async def _rounds(executor: Executor, out: Callable[[Fact], None]) -> None:
-    """The rounds of every second. Raises when the GCS has not answered for too long."""
+async def _rounds(look: Callable[[], Awaitable[None]], out: Callable[[Fact], None]) -> None:
+    """Look every second. Raises when the GCS has not answered for too long."""
     silent_since: float | None = None
     while True:
         await asyncio.sleep(ROUND_S)
         try:
-            await executor.look_at_nodes()
-            await executor.patrol.round()
+            await look()
         except (grpc.RpcError, TimeoutError) as error:
             silent_since = silent_since or time.monotonic()
             if time.monotonic() - silent_since > GCS_PATIENCE_S:

@@ -48,11 +48,16 @@ class Slots:
         self._pending: dict[str, dict[int, str]] = {}  # node -> ordinal -> group that is not up yet
         self._dropped: set[str] = set()
         self._troubled: set[str] = set()
+        self._lock = asyncio.Lock()  # one change of the set of slots at a time
 
     # ---- watching ----------------------------------------------------------------------------------------------------
 
     async def refresh(self, alive: dict[str, NodeRow]) -> Changes:
         """Compare with the nodes that are alive now; make and adopt slots where nodes are new."""
+        async with self._lock:
+            return await self._refresh(alive)
+
+    async def _refresh(self, alive: dict[str, NodeRow]) -> Changes:
         changes = Changes()
         for node in sorted(set(self.nodes) - set(alive)):
             await self._lose(node)
@@ -101,16 +106,22 @@ class Slots:
 
     async def drop(self, node: str) -> None:
         """Remove the groups of a node. The caller has made sure that they are empty."""
-        self._dropped.add(node)
-        await self._tables.kv_put(f"{DROPPED}:{node}", "1")
-        groups = [*self.groups_of(node), *self._pending.pop(node, {}).values()]
-        self.refs = {slot: ref for slot, ref in self.refs.items() if ref.node != node}
-        await self._remove(groups)
+        async with self._lock:
+            self._dropped.add(node)
+            await self._tables.kv_put(f"{DROPPED}:{node}", "1")
+            groups = [*self.groups_of(node), *self._pending.pop(node, {}).values()]
+            self.refs = {slot: ref for slot, ref in self.refs.items() if ref.node != node}
+            await self._remove(groups)
 
-    async def restore(self, node: str) -> NodeJoined:
-        self._dropped.discard(node)
-        await self._tables.kv_delete(f"{DROPPED}:{node}")
-        return await self._equip(self.nodes[node], await self._groups(), await self._tables.actors(), Changes())
+    async def restore(self, node: str) -> Changes:
+        """Make the slots of a dropped node again."""
+        async with self._lock:
+            self._dropped.discard(node)
+            await self._tables.kv_delete(f"{DROPPED}:{node}")
+            changes = Changes()
+            groups, actors = await self._groups(), await self._tables.actors()
+            changes.joined.append(await self._equip(self.nodes[node], groups, actors, changes))
+            return changes
 
     async def remove_all(self) -> None:
         """Detach from a cluster that goes on without us."""
