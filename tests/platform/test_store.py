@@ -369,3 +369,16 @@ class TestMigrations:
             assert isinstance(raw, sqlite3.Connection)
             assert raw.execute("PRAGMA journal_mode").fetchone() == ("wal",)
             assert raw.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_why_a_job_waits_is_noted_only_while_it_waits(store: Store) -> None:
+    add(store, "a", attempts=2)
+    reason = Reason(ReasonCode.INSUFFICIENT_FREE, (("needed", 1000), ("free", 0)))
+    assert store.write(lambda s: moves.note_reason(s, "a", reason)) == ("vision", 2)
+    row = read(store, "a")
+    assert row.reason is not None
+    assert (row.reason["code"], row.version) == ("InsufficientFree", 1)
+    assert row.message
+    store.write(lambda s: moves.move(s, "a", JobState.ADMITTED, reason=None, actor="x", now_ms=2))
+    assert store.write(lambda s: moves.note_reason(s, "a", reason)) is None
+    assert read(store, "a").reason is None

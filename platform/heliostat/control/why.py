@@ -12,7 +12,7 @@ from heliostat_scheduler.core.reasons import Reason
 from sqlalchemy.orm import Session
 
 from heliostat.control.outbox import Outbox
-from heliostat.store import events, jobs, moves
+from heliostat.store import events, moves
 from heliostat.store.reasons import reason_json
 
 PER_TURN = 200
@@ -48,19 +48,17 @@ class WhySweep:
 
     def _note(self, job_id: str, reason: Reason, new_code: bool, out: Outbox, now_ms: int) -> None:
         def write(session: Session) -> None:
-            job = jobs.find(session, job_id)
-            if job is None or job.state not in ("queued", "held"):
-                return
-            moves.note_reason(session, job_id, reason)
-            if new_code:
+            noted = moves.note_reason(session, job_id, reason)
+            if noted is not None and new_code:
+                project, attempts = noted
                 events.append(
                     session,
                     at_ms=now_ms,
                     kind="job_waits",
                     job=job_id,
-                    project=job.project,
+                    project=project,
                     actor="scheduler",
-                    attempt=job.attempts or None,
+                    attempt=attempts or None,
                     reason=reason_json(reason),
                 )
 

@@ -6,13 +6,21 @@ from typing import Any
 
 from heliostat_scheduler.core.lifecycle import DEADLINES_MS, TERMINAL, WAITING, JobState, check_move
 from heliostat_scheduler.core.reasons import Reason
-from sqlalchemy import update
+from sqlalchemy import bindparam, update
 from sqlalchemy.orm import Session
 
 from heliostat.store import events, jobs
 from heliostat.store.errors import StaleJob
 from heliostat.store.reasons import reason_json, sentence_of
 from heliostat.store.tables import Job
+
+JOBS = Job.metadata.tables["job"]
+NOTE = (
+    update(JOBS)
+    .where(JOBS.c.id == bindparam("job_id"), JOBS.c.state.in_(sorted(WAITING)))
+    .values(reason=bindparam("why", type_=JOBS.c.reason.type), message=bindparam("words"))
+    .returning(JOBS.c.project, JOBS.c.attempts)
+)
 
 
 def move(
@@ -81,11 +89,14 @@ def change(
     return row
 
 
-def note_reason(session: Session, job_id: str, reason: Reason | None) -> None:
-    """Record why a job waits now. No event and no version: it changes every cycle and nobody decides on it."""
-    body = None if reason is None else reason_json(reason)
-    text = "" if reason is None else sentence_of(reason)
-    session.execute(update(Job).where(Job.id == job_id).values(reason=body, message=text))
+def note_reason(session: Session, job_id: str, reason: Reason) -> tuple[str, int] | None:
+    """Record why a job waits now; its (project, attempts), or None when it does not wait any more.
+
+    No event and no version: it changes every cycle and nobody decides on it. One statement, because 100,000 jobs may wait.
+    """
+    told = {"job_id": job_id, "why": reason_json(reason), "words": sentence_of(reason)}
+    row = session.connection().execute(NOTE, told).one_or_none()
+    return None if row is None else (row.project, row.attempts)
 
 
 def _write(session: Session, row: Job, expected: int, values: dict[str, Any]) -> None:  # Any: column values
