@@ -31,3 +31,28 @@ def test_the_split_is_seeded_and_disjoint() -> None:
     assert len(one.train_x) == 1438 and len(one.test_x) == 359
     assert np.array_equal(one.test_x, again.test_x) and not np.array_equal(one.test_y, other.test_y)
     assert one.train_x.shape[1:] == (1, 8, 8) and one.train_x.max() <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--workers", "two"], "--workers"),
+        (["--epochs", "0"], "--epochs must be at least 1"),
+        (["--batch-size", "2000"], "between the number of workers"),
+        (["--workers", "1-64"], "between the number of workers"),
+        (["--look-every", "0"], "--look-every"),
+    ],
+)
+def test_bad_options_of_the_recipe_are_named(argv: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from heliostat_jobs.recipes.digits_cnn import arguments
+
+    with pytest.raises(SystemExit):
+        arguments(argv)
+    assert words in capsys.readouterr().err
+
+
+def test_workers_are_a_number_or_a_range() -> None:
+    from heliostat_jobs.recipes.digits_cnn import TRAINING_IMAGES, arguments
+
+    assert arguments(["--workers", "3"]).workers == 3 and arguments(["--workers", "1-4"]).workers == (1, 4)
+    assert len(load(7).train_x) == TRAINING_IMAGES

@@ -22,6 +22,7 @@ from heliostat_jobs.recipes.digits_loop import MODEL_FILE, LoopOptions, options_
 from heliostat_jobs.spec import Field, Result
 
 DEFAULTS = LoopOptions()
+TRAINING_IMAGES = 1438
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -42,7 +43,14 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--look-every", type=int, default=DEFAULTS.look_every, help="steps between looks for a preemption"
     )
     parser.add_argument("--run-dir", type=Path, default=None, help="default: the job's folder, or runs/digits-<time>")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    for name in ("epochs", "width", "checkpoint_every", "look_every"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    most = args.workers if isinstance(args.workers, int) else args.workers[1]
+    if not 1 <= most <= args.batch_size <= TRAINING_IMAGES:
+        parser.error(f"--batch-size must be between the number of workers and the {TRAINING_IMAGES:,} training images")
+    return args
 
 
 def workers(text: str) -> int | tuple[int, int]:

@@ -7,6 +7,7 @@ gradient equals the gradient over the whole batch, whatever the number of worker
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -97,6 +98,7 @@ def train_digits(config: dict[str, Any]) -> None:
     """`train_loop_per_worker`: config holds the fields of LoopOptions."""
     options = LoopOptions(**config)
     torch.set_num_threads(1)
+    logging.disable(logging.INFO)  # Ray Train logs every report of every rank; the lines of `say` are enough
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
@@ -116,6 +118,7 @@ def train_digits(config: dict[str, Any]) -> None:
         trainee.step += 1
         must_save = trainee.step % options.checkpoint_every == 0
         if trainee.step % options.look_every == 0 and ray.train.get_preemption_info() is not None:
+            say(rank, f"asked to stop: saving a checkpoint at step {trainee.step}")
             must_save = True
         if must_save and trainee.step < total:
             seconds = time.perf_counter() - clock

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from heliostat_scheduler.live.board import AsyncLeaseClient, LeaseClient
-from heliostat_scheduler.live.protocol import Lease
+from heliostat_scheduler.live.protocol import Lease, LeaseGone
 
 from heliostat_jobs.boot.attempt import Attempt
+from heliostat_jobs.errors import LeaseLost
 from heliostat_jobs.train.lease_link import BoardClient
 
 
@@ -15,5 +16,11 @@ def connect(attempt: Attempt) -> BoardClient:
 
 
 def current_lease(attempt: Attempt) -> Lease:
-    """This attempt's lease now. Raises LeaseGone. Waits for the board."""
-    return LeaseClient(attempt.job, attempt.secret).get()
+    """This attempt's lease now. Waits for the board; raises LeaseLost when the attempt has none any more."""
+    try:
+        return LeaseClient(attempt.job, attempt.secret).get()
+    except LeaseGone as error:
+        raise LeaseLost(
+            f"Attempt {attempt.number} of job {attempt.job} holds no lease any more ({error}).",
+            "Nothing is lost: a later attempt of the job goes on from its last checkpoint.",
+        ) from error
