@@ -95,8 +95,7 @@ def _node_up(state: State, event: e.NodeUp, _now_ms: int) -> None:
     for job_id in sorted(state.book.on_node.get(node.id, ())):
         job = state.book.jobs[job_id]
         if any(place.node == node.id and not set(place.slots) <= set(names) for place in job.places):
-            job.lost = True
-            state.attention.add(job_id)
+            _lose(state, job)
     state.restructure = True
 
 
@@ -113,12 +112,17 @@ def _node_down(state: State, event: e.NodeDown, now_ms: int) -> None:
     for job_id in sorted(state.book.on_node.get(event.node_id, ())):
         job = state.book.jobs[job_id]
         if any(place.node == event.node_id for place in job.places):
-            job.lost = True
-            state.attention.add(job_id)
+            _lose(state, job)
     state.book.refresh_node(event.node_id)
     if state.policy.forget_down_ms:
         heapq.heappush(state.timers, (now_ms + state.policy.forget_down_ms, ""))
     state.restructure = True
+
+
+def _lose(state: State, rec: JobRec) -> None:
+    rec.lost = True
+    state.attention.add(rec.id)
+    state.book.touched.add(rec.id)
 
 
 def _node_cordoned(state: State, event: e.NodeCordoned, _now_ms: int) -> None:
@@ -194,8 +198,7 @@ def _restored(state: State, event: e.JobRestored, now_ms: int) -> None:
     if len(flavors) == 0 or any(
         p.node not in state.book.nodes or not state.book.nodes[p.node].up for p in event.places
     ):
-        rec.lost = True
-        state.attention.add(rec.id)
+        _lose(state, rec)
     if event.preempting or event.stopping:
         rec.phase = Phase.STOPPING if event.stopping else Phase.PREEMPTING
         rec.leave_by = now_ms + spec.grace_ms
@@ -424,7 +427,10 @@ def _estimated(state: State, event: e.Estimated, now_ms: int) -> None:
     if event.remaining_ms is not None:
         rec.remaining_ms = event.remaining_ms
     if event.goodput_milli:
+        state.stale |= rec.goodput != event.goodput_milli
         rec.goodput = event.goodput_milli
+    if event.done_milli is not None:
+        rec.done_milli = event.done_milli
     state.book.touched.add(rec.id)
     if event.rank_ms is not None:
         _ranked(state, rec, event.rank_ms, now_ms)

@@ -69,6 +69,7 @@ class JobRec:
     idle_since: int = 0
     low_since: int = 0
     rank: int = 0
+    done_milli: int = 0
     counted: tuple[Amounts, Amounts, Amounts, Amounts] = field(default=((), (), (), ()))
 
     @property

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from heliostat_scheduler.core import codec
 from heliostat_scheduler.core.admission import Admission
 from heliostat_scheduler.core.apply import apply_event
+from heliostat_scheduler.core.balance import grow_to, plan_sizes
 from heliostat_scheduler.core.book import HOLDING, Phase
 from heliostat_scheduler.core.cycle import Cycle
 from heliostat_scheduler.core.decisions import Plan
@@ -77,7 +78,9 @@ class Engine:
         if full or any(line.fresh for line in state.waiting.lines.values()):
             admission = Admission(cycle, full)
             complete_gangs(admission)
+            targets = plan_sizes(cycle)
             admission.run()
+            grow_to(cycle, targets)
             grow(admission)
         plan = cycle.plan()
         if cycle.progressed:

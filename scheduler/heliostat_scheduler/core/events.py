@@ -191,12 +191,17 @@ class Checkpointed:
 
 @dataclass(frozen=True, slots=True)
 class Estimated:
-    """New estimates from `estimate`: remaining runtime of a job (ms) at its present size, and goodput per task count (milli)."""
+    """New estimates from `estimate`; what is absent stays as it was.
+
+    remaining_ms: remaining run time at the present size. goodput_milli: (tasks, useful work per second in thousandths), ascending.
+    rank_ms: expected rest for the order among equals. done_milli: useful work done so far, in thousandths of the same unit.
+    """
 
     job_id: str
     remaining_ms: int | None = None
     goodput_milli: tuple[tuple[int, int], ...] = ()
     rank_ms: int | None = None
+    done_milli: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ then the smaller job. A queue that is within its entitlement may also take back 
 from __future__ import annotations
 
 from heliostat_scheduler.core.admission import Admission
+from heliostat_scheduler.core.balance import balanced
 from heliostat_scheduler.core.book import JobRec, Phase, core_tasks, reason, task_amounts
 from heliostat_scheduler.core.cycle import Cycle, valid_sizes
 from heliostat_scheduler.core.harm import within
@@ -68,10 +69,13 @@ def _growable(cycle: Cycle) -> list[str]:
         job_id
         for job_id in cycle.started
         if state.book.jobs[job_id].spec.max_tasks > len(state.book.jobs[job_id].places)
+        and not balanced(state.book.jobs[job_id])
     ]
     for job_id in sorted(state.elastic):
         rec = state.book.jobs[job_id]
         if rec.phase is not Phase.RUNNING or rec.claim or rec.cancel or len(rec.places) >= rec.spec.max_tasks:
+            continue
+        if balanced(rec):
             continue
         due = rec.resized_at + state.policy.resize_interval_ms if rec.resized_at else 0
         if due > cycle.now_ms:

@@ -82,6 +82,8 @@ def surplus_tasks(rec: JobRec) -> int:
 
 def lost_ms(rec: JobRec, now_ms: int) -> int:
     """Time whose work an eviction throws away, plus the restart. Without a checkpoint: since the start."""
+    if rec.spec.saves_on_order:
+        return rec.spec.restart_cost_ms
     since = max(rec.checkpoint_at, rec.running_at)
     ran = now_ms - since if rec.phase in (Phase.RUNNING, Phase.RESIZING) and since else 0
     return max(0, ran) + rec.spec.restart_cost_ms

@@ -103,6 +103,7 @@ class JobSpec:
     template: what history is keyed by (user and name pattern).
     elastic: may be resized while it runs.
     preemption_delay_ms: how long it waits before it may take GPUs from others (None: the policy's).
+    saves_on_order: it is known to write a checkpoint when told to leave, so that an eviction costs the restart only.
     """
 
     id: str
@@ -127,6 +128,7 @@ class JobSpec:
     restart_cost_ms: int = 10_000
     dependencies: tuple[str, ...] = ()
     preemption_delay_ms: int | None = None
+    saves_on_order: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,4 +179,5 @@ class Policy:
     reclaim_rule: str = "entitlement"
     migrate_max_lost_ms: int = 600_000
     rotate_hysteresis_milli: int = 2000
+    resize_horizon_ms: int = 300_000
     extra: tuple[tuple[str, int | str], ...] = field(default=())

@@ -223,3 +223,39 @@ def largest(space: Space, shape: TaskShape, flavors: tuple[str, ...], spread: st
                 sums[domain] = sums.get(domain, 0) + node.room(shape)
         best = max([best, *sums.values()])
     return best
+
+
+def compact(
+    space: Space, flavor: str, shape: TaskShape, count: int, own: tuple[TaskPlace, ...]
+) -> tuple[TaskPlace, ...] | None:
+    """`count` whole-device tasks on as few nodes as any placement of that size could use; `own` places are kept where possible.
+
+    One node if one can hold them all, else nodes that are entirely free and one for the rest.
+    """
+    nodes = [node for node in space.nodes.values() if node.opened and node.flavor == flavor and node.slots]
+    per_task = shape.gpu_milli // WHOLE
+    per_node = max((len(node.slots) // per_task for node in nodes), default=0)
+    if not per_node:
+        return None
+    mine: dict[str, list[TaskPlace]] = {}
+    for place in own:
+        mine.setdefault(place.node, []).append(place)
+    whole, rest = divmod(count, per_node) if count > per_node else (0, count)
+    ranked = sorted(((node, node.room(shape)) for node in nodes), key=lambda item: (item[0].id not in mine, item[1], item[0].id))
+    full = [node for node, room in ranked if room >= per_node][:whole]
+    if len(full) < whole:
+        return None
+    chosen = [(node, per_node) for node in full]
+    if rest:
+        last = next((node for node, room in ranked if room >= rest and node not in full), None)
+        if last is None:
+            return None
+        chosen.append((last, rest))
+    places: list[TaskPlace] = []
+    for node, tasks in sorted(chosen, key=lambda item: item[0].id):
+        kept = mine.get(node.id, [])[:tasks]
+        taken = {slot for place in kept for slot in place.slots}
+        left = [slot for slot, free in zip(node.slots, node.free, strict=True) if free >= WHOLE and slot not in taken]
+        more = [TaskPlace(node.id, tuple(left[i * per_task : (i + 1) * per_task])) for i in range(tasks - len(kept))]
+        places += kept + more
+    return canonical(space, places)

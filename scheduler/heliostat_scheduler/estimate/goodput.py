@@ -26,6 +26,9 @@ REFIT_ERROR = 0.1
 GRID = 50
 _START = np.array([0.1, 0.01, 0.1, 0.01, 0.1, 0.01])
 _PRIOR = 1e-3
+_GSTART = 0.5
+_GAMMA_PRIOR = 0.005
+_RATIO_PRIOR = 0.02
 _ALPHA_C, _BETA_C, _ALPHA_N, _BETA_N, _ALPHA_R, _BETA_R = range(6)
 
 
@@ -142,7 +145,7 @@ class GoodputModel:
         base[list(fixed)] = list(fixed.values())
         if self.params is not None:
             base[free] = np.maximum(self.params[free], 1e-6)
-        start = np.append(np.log(base[free]), 0.1)
+        start = np.append(np.log(base[free]), _GSTART)
 
         def unpack(x: Floats) -> tuple[Floats, float]:
             params = base.copy()
@@ -156,7 +159,7 @@ class GoodputModel:
             return np.concatenate([
                 np.log(accum_s / accum) * share,
                 np.log(step_s / step) * share,
-                [0.03 * (gamma - 1), 0.1 * params[_BETA_N] / params[_ALPHA_N], 0.1 * params[_BETA_R] / params[_ALPHA_R]],
+                [_GAMMA_PRIOR * (gamma - 1), _RATIO_PRIOR * params[_BETA_N] / params[_ALPHA_N], _RATIO_PRIOR * params[_BETA_R] / params[_ALPHA_R]],
                 _PRIOR * (x - start),
             ])  # fmt: skip
 

@@ -127,5 +127,5 @@ def rigid_job(job_id: str, queue: str, submitted_at_ms: int, gpus: int, gpus_per
     tasks = gpus // per_task
     return JobSpec(
         job_id, queue, submitted_at_ms, TaskShape(1000 * per_task), tasks, tasks,
-        restart_cost_ms=1000 * restart_cost_s, grace_ms=0,
+        restart_cost_ms=1000 * restart_cost_s, grace_ms=0, saves_on_order=True,
     )  # fmt: skip

@@ -1,0 +1,122 @@
+"""Sizes of elastic jobs that have learned goodput curves: one allocation for all of them, then as few orders as it takes.
+
+Before the waiting jobs are looked at, target sizes are computed for all such jobs of a queue and flavor, running and waiting alike,
+and those that should give tasks up are told to. Afterwards the ones that should grow take what is free, on as few nodes as
+their size needs, moving as a whole where that is the only way (a resize restarts the job anyway).
+"""
+
+from __future__ import annotations
+
+from heliostat_scheduler.core.book import JobRec, Phase, reason, task_amounts, without
+from heliostat_scheduler.core.cycle import Cycle, valid_sizes
+from heliostat_scheduler.core.goodput import Elastic, target_sizes
+from heliostat_scheduler.core.judge import rule_reason
+from heliostat_scheduler.core.model import TaskPlace
+from heliostat_scheduler.core.placement import compact
+from heliostat_scheduler.core.reasons import ReasonCode
+from heliostat_scheduler.core.space import WHOLE
+
+IDLE_SHARE = 20
+"""A job that has nothing counts as this many times slower than with its minimum."""
+
+
+def balanced(rec: JobRec) -> bool:
+    """Whether the job's size is decided here."""
+    return rec.spec.elastic and bool(rec.goodput) and rec.spec.shape.gpu_milli >= WHOLE
+
+
+def plan_sizes(cycle: Cycle) -> dict[str, int]:
+    """Target sizes; jobs that are too large for theirs are shrunk at once."""
+    if not cycle.state.policy.grow:
+        return {}
+    targets: dict[str, int] = {}
+    for (_, flavor), jobs in sorted(_groups(cycle).items()):
+        gpu = jobs[0].spec.shape.gpu_milli
+        if any(rec.spec.shape.gpu_milli != gpu for rec in jobs):
+            continue
+        free = max(0, cycle.state.book.now.free_milli.get(flavor, 0)) // gpu
+        capacity = free + sum(len(rec.places) for rec in jobs)
+        targets |= target_sizes([_elastic(cycle, rec) for rec in jobs], capacity)
+    for job_id in sorted(targets):
+        rec = cycle.state.book.jobs[job_id]
+        drop = len(rec.places) - targets[job_id]
+        if drop > 0 and targets[job_id]:
+            facts = (("from", len(rec.places)), ("tasks", targets[job_id]), ("why", "goodput"))
+            cycle.shrink(rec, _least_useful(rec, drop), reason(ReasonCode.SHRUNK_FOR, *facts))
+    return targets
+
+
+def grow_to(cycle: Cycle, targets: dict[str, int]) -> None:
+    """Give the jobs that should grow what is free now."""
+    book = cycle.state.book
+    order = sorted(targets, key=lambda job_id: (-targets[job_id], job_id))
+    for job_id in order:
+        rec = book.jobs[job_id]
+        if rec.phase is not Phase.RUNNING or rec.claim or rec.leaving or not rec.places:
+            continue
+        for size in sorted((s for s in valid_sizes(rec) if len(rec.places) < s <= targets[job_id]), reverse=True):
+            if _resize_to(cycle, rec, size):
+                break
+
+
+def _groups(cycle: Cycle) -> dict[tuple[str, str], list[JobRec]]:
+    state = cycle.state
+    groups: dict[tuple[str, str], list[JobRec]] = {}
+    flavors = tuple(sorted(state.book.now.by_whole))
+    for job_id in sorted(state.elastic):
+        rec = state.book.jobs[job_id]
+        if not balanced(rec) or rec.cancel or rec.claim or rec.leaving:
+            continue
+        if rec.phase is Phase.RUNNING:
+            due = rec.resized_at + state.policy.resize_interval_ms if rec.resized_at else 0
+            if due > cycle.now_ms:
+                cycle.recheck.append(due)
+                continue
+            if len(rec.places) not in dict(rec.goodput):
+                continue
+        elif rec.id not in state.waiting.group_of:
+            continue
+        flavor = rec.flavor or (rec.spec.flavors or flavors or ("",))[0]
+        groups.setdefault((rec.spec.queue, flavor), []).append(rec)
+    return groups
+
+
+def _elastic(cycle: Cycle, rec: JobRec) -> Elastic:
+    sizes = set(valid_sizes(rec)) | {len(rec.places)}
+    table = tuple((size, goodput) for size, goodput in sorted(rec.goodput) if size in sizes)
+    if not rec.places:
+        table = ((0, max(1, rec.goodput[0][1] // IDLE_SHARE)), *(row for row in table if row[0] == rec.spec.min_tasks))
+    horizon = cycle.state.policy.resize_horizon_ms
+    keep = max(100, 1000 * (horizon - rec.spec.restart_cost_ms) // horizon)
+    return Elastic(rec.id, len(rec.places), table, rec.done_milli, keep, rec.spec.priority)
+
+
+def _least_useful(rec: JobRec, count: int) -> list[TaskPlace]:
+    """Places to give up: those on the nodes with the fewest tasks of the job, so that it stays compact."""
+    counts: dict[str, int] = {}
+    for place in rec.places:
+        counts[place.node] = counts.get(place.node, 0) + 1
+    order = sorted(range(len(rec.places)), key=lambda i: (counts[rec.places[i].node], rec.places[i].node, -i))
+    return [rec.places[i] for i in order[:count]]
+
+
+def _resize_to(cycle: Cycle, rec: JobRec, size: int) -> bool:
+    """Hold `size` tasks on as few nodes as that needs; False when there is no such place."""
+    state, spec = cycle.state, rec.spec
+    book = state.book
+    leaf = book.leaf_of(rec)
+    need = task_amounts(spec, rec.flavor, size - len(rec.places))
+    if rule_reason(state, leaf, spec, need, ()) is not None or book.tree.limit_gap(leaf, need, "used") is not None:
+        return False
+    old = rec.places
+    book.now.give(old, spec.shape)
+    places = compact(book.now, rec.flavor, spec.shape, size, old)
+    book.now.take(old, spec.shape)
+    if places is None:
+        return False
+    gone = tuple(place for place in old if place not in places)
+    facts = (("tasks", size), ("from", len(old)))
+    if gone:
+        book.leave(rec, gone)
+    cycle.enlarge(rec, without(places, [place for place in old if place in places]), reason(ReasonCode.GREW, *facts))
+    return True
