@@ -113,6 +113,32 @@ def _start_once(num_cpus: int, num_gpus: int, token: bool, dashboard: bool, labe
         shutil.rmtree(temp, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def add_node(cluster: RayCluster, num_cpus: int = 2, num_gpus: int = 1) -> Iterator[subprocess.Popen[bytes]]:
+    """A second raylet on this host. Its death: kill the session that the yielded process leads (`kill_session`)."""
+    argv = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--address={cluster.address}",
+            f"--num-cpus={num_cpus}", f"--num-gpus={num_gpus}", "--object-store-memory=100000000", "--disable-usage-stats"]  # fmt: skip
+    with (cluster.temp_dir / "node.log").open("ab") as out:
+        node = subprocess.Popen(
+            argv, env=cluster.environ(), stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+    try:
+        yield node
+    finally:
+        kill_session(node)
+
+
+def kill_session(leader: subprocess.Popen[bytes]) -> None:
+    """kill -9 for the process and everything of its session."""
+    deadline = time.monotonic() + 10
+    while (left := [pid for pid in _pids() if _session(pid) == leader.pid]) and time.monotonic() < deadline:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        leader.poll()
+        time.sleep(0.05)
+
+
 def _wait(cluster: RayCluster, head: subprocess.Popen[bytes], port: int, dashboard: bool) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
