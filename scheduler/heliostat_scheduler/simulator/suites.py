@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from heliostat_scheduler.simulator import scenarios as conformance
-from heliostat_scheduler.simulator.decide_bench import kai, kueue, latency
+from heliostat_scheduler.simulator.load.generators import kai, kueue
+from heliostat_scheduler.simulator.load.latency import latency
 from heliostat_scheduler.simulator.muri import data as muri_data
 from heliostat_scheduler.simulator.muri.heliostat import MuriWorld
 from heliostat_scheduler.simulator.muri.replay import replay as muri_replay
@@ -152,7 +153,7 @@ def scenarios(arguments: argparse.Namespace) -> Result:
     if not arguments.file.is_file():
         raise BadInput(f"{arguments.file}: no such file")
     cases = conformance.load(arguments.file)
-    problems = {case.id: conformance.run(case) for case in cases}
+    problems = {case.id: conformance.run_case(case) for case in cases}
     failures = [{"id": name, "problems": found} for name, found in problems.items() if found]
     return {
         "suite": "scenarios",
