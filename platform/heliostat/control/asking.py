@@ -113,5 +113,8 @@ class Desk:
 
 
 def _epoch(session: Session, job: Job) -> int:
+    """The last epoch of a job that ran before; most that arrive never did, and cost no query."""
+    if not job.attempts:
+        return 0
     row = session.get(Attempt, (job.id, job.attempts))
     return 0 if row is None else row.epoch

@@ -1,6 +1,7 @@
 """Why each waiting job waits, kept in the store: a little of it each turn, so that 100,000 waiting jobs cost no cycle.
 
-A change of the reason's code is an event of the job's history; a change of its numbers only is not.
+A change of the reason's code is written, as an event of the job's history too; a change of its numbers only is not: while a job
+waits, the doors ask the engine itself.
 """
 
 from __future__ import annotations
@@ -31,35 +32,37 @@ class WhySweep:
         self.left = len(self.waiting)
 
     def tick(self, out: Outbox, now_ms: int) -> None:
-        """Look at the next few."""
+        """Look at the next few. What changed is written in one step: thousands may wait."""
+        changed: list[tuple[str, Reason]] = []
         for _ in range(min(self.left, PER_TURN, len(self.waiting))):
             job_id = next(iter(self.waiting))
             del self.waiting[job_id]
             self.waiting[job_id] = None  # to the end of the round
             reason = self.reason(job_id)
             old = self.noted.get(job_id)
-            if reason is not None and reason != old:
+            if reason is not None and (old is None or old.code is not reason.code):
                 self.noted[job_id] = reason
-                self._note(job_id, reason, old is None or old.code is not reason.code, out, now_ms)
+                changed.append((job_id, reason))
         self.left = max(0, self.left - PER_TURN)
+        if changed:
+            out.step("reasons", lambda session: _note(session, changed, now_ms))
 
     def forget(self, job_id: str) -> None:
         self.noted.pop(job_id, None)
 
-    def _note(self, job_id: str, reason: Reason, new_code: bool, out: Outbox, now_ms: int) -> None:
-        def write(session: Session) -> None:
-            noted = moves.note_reason(session, job_id, reason)
-            if noted is not None and new_code:
-                project, attempts = noted
-                events.append(
-                    session,
-                    at_ms=now_ms,
-                    kind="job_waits",
-                    job=job_id,
-                    project=project,
-                    actor="scheduler",
-                    attempt=attempts or None,
-                    reason=reason_json(reason),
-                )
 
-        out.step(job_id, write)
+def _note(session: Session, changed: list[tuple[str, Reason]], now_ms: int) -> None:
+    for job_id, reason in changed:
+        noted = moves.note_reason(session, job_id, reason)
+        if noted is not None:
+            project, attempts = noted
+            events.append(
+                session,
+                at_ms=now_ms,
+                kind="job_waits",
+                job=job_id,
+                project=project,
+                actor="scheduler",
+                attempt=attempts or None,
+                reason=reason_json(reason),
+            )
