@@ -11,17 +11,37 @@ from dataclasses import dataclass, field
 from heliostat_scheduler.core.book import JobRec, Phase, core_tasks, reason, task_amounts
 from heliostat_scheduler.core.consolidation import consolidate
 from heliostat_scheduler.core.cycle import Cycle
-from heliostat_scheduler.core.harm import Unit, Wish, reclaim_harm, within
+from heliostat_scheduler.core.harm import Unit, Wish, evictable, reclaim_harm, surplus_tasks, within
 from heliostat_scheduler.core.judge import candidate_flavors, rule_reason, structural_reason
-from heliostat_scheduler.core.model import Amounts, TaskPlace
+from heliostat_scheduler.core.model import Amounts, JobSpec, TaskPlace, TaskShape
 from heliostat_scheduler.core.ordering import Merge
 from heliostat_scheduler.core.placement import ANY, find, largest
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
 from heliostat_scheduler.core.recovery import Search
 from heliostat_scheduler.core.tree import QueueNode
-from heliostat_scheduler.core.waiting import Footprint, Group
+from heliostat_scheduler.core.waiting import Footprint, Group, Signature
 
 RULES_THAT_PREEMPTION_MAY_LIFT = frozenset({ReasonCode.LIMIT_REACHED, ReasonCode.BORROW_BLOCKED})
+
+
+NOBODY = 1 << 30
+
+
+@dataclass(slots=True)
+class Pool:
+    """What one queue's running jobs could give to its own waiting ones: the lowest classes, and the worst rank of each class."""
+
+    evict: int = NOBODY
+    surplus: int = NOBODY
+    rank: dict[int, int] = field(default_factory=dict)
+
+    def add(self, rec: JobRec) -> None:
+        priority = rec.spec.priority
+        if evictable(rec):
+            self.evict = min(self.evict, priority)
+            self.rank[priority] = max(self.rank.get(priority, 0), rec.rank)
+        if surplus_tasks(rec):
+            self.surplus = min(self.surplus, priority)
 
 
 @dataclass(slots=True)
@@ -33,10 +53,15 @@ class Admission:
     nowhere_now: set[tuple[Footprint, str]] = field(default_factory=set)
     nowhere_soon: set[tuple[Footprint, str]] = field(default_factory=set)
     higher_waits: dict[str, int] = field(default_factory=dict)
+    failed: dict[tuple[str, TaskShape, str, str], list[tuple[int, int, int]]] = field(default_factory=dict)
+    pools: dict[tuple[str, str], Pool] = field(default_factory=dict)
+    tried: set[Signature] = field(default_factory=set)
+    holders: dict[str, list[str]] = field(default_factory=dict)
+    fitting: dict[tuple[TaskShape, str, tuple[str, ...], str, int], int] = field(default_factory=dict)
 
     def run(self) -> None:
         state = self.cycle.state
-        merge = Merge(state, self.full)
+        merge = Merge(state, self.full, self.settled)
         while (found := merge.next()) is not None:
             leaf, group = found
             rec = state.book.jobs[group.head.job_id]
@@ -49,6 +74,16 @@ class Admission:
             merge.drop(leaf, group)
         for line in state.waiting.lines.values():
             line.fresh.clear()
+        self._close_round()
+
+    def _close_round(self) -> None:
+        """When the budget ran out, the next cycle goes on with those whose search has not had its turn yet."""
+        state = self.cycle.state
+        if self.cycle.exhausted:
+            state.searched |= self.tried
+            self.cycle.recheck.append(self.cycle.now_ms)
+        else:
+            state.searched = set()
 
     def _note_waiting(self, leaf: QueueNode, group: Group) -> None:
         if group.feasible:
@@ -59,9 +94,8 @@ class Admission:
     def consider(self, leaf: QueueNode, group: Group, rec: JobRec) -> Reason | None:
         """None: the job started or got a promise."""
         state = self.cycle.state
-        why = structural_reason(state, rec.spec)
-        if why is not None:
-            return why
+        if group.structural is not None:
+            return group.structural
         reasons: list[Reason] = []
         for flavor in candidate_flavors(state, rec.spec):
             if state.structure.largest(rec.spec.shape, flavor, rec.spec.spread, usable=True) < rec.spec.min_tasks:
@@ -126,16 +160,23 @@ class Admission:
 
     def _recover(self, leaf: QueueNode, rec: JobRec, wish: Wish, rule: Reason | None) -> Reason | None:
         cycle, state = self.cycle, self.cycle.state
+        group = state.waiting.group_of[rec.id]
+        if self._hopeless(leaf, rec.spec, rec.rank, wish) or group.signature in state.searched:
+            return rule or self._capacity_reason(leaf, rec.spec, wish)
         if cycle.budget <= 0:
-            return reason(ReasonCode.PENDING_EVALUATION, ("position", state.waiting.position(rec) or 0))
+            cycle.exhausted = True
+            return group.reason or reason(ReasonCode.PENDING_EVALUATION, ("position", state.waiting.position(rec) or 0))
         search = Search(state, wish, cycle.now_ms)
         victims = search.run_shrinks()
         if victims is None and rule is None and self._migrate(rec, search):
             return None
-        victims = victims or search.run()
+        victims = victims or search.run_evicts()
         cycle.budget -= search.spent
         if victims is None:
-            return self._cooling(rec, wish) or rule or self._capacity_reason(leaf, rec, wish)
+            self._remember_failure(leaf, rec, wish)
+            self.tried.add(group.signature)
+            cooling = self._cooling(rec, wish) if search.protected else None
+            return cooling or rule or self._capacity_reason(leaf, rec.spec, wish)
         delay = (
             state.policy.preemption_delay_ms if rec.spec.preemption_delay_ms is None else rec.spec.preemption_delay_ms
         )
@@ -146,9 +187,71 @@ class Admission:
             return reason(ReasonCode.PREEMPTION_DELAY, ("delay_ms", delay), blockers=_distinct(blockers), until=due)
         if self._undoes_itself(wish, victims):
             cycle.discard(rec, victims)
-            return self._capacity_reason(leaf, rec, wish)
+            return self._capacity_reason(leaf, rec.spec, wish)
         self.promise_from(rec, wish, victims)
         return None
+
+    def _hopeless(self, leaf: QueueNode, spec: JobSpec, rank: int, wish: Wish) -> bool:
+        """Cheap refusals: nobody it could displace in its own queue, no right to reclaim; or the same (or less) failed already."""
+        failed = self.failed.get((leaf.name, spec.shape, spec.spread, wish.flavor), ())
+        for priority, its_rank, count in failed:
+            if wish.count >= count and (spec.priority < priority or (spec.priority == priority and rank >= its_rank)):
+                return True
+        policy = self.cycle.state.policy
+        pool = self._own_pool(leaf, wish.flavor)
+        if pool.evict < spec.priority or pool.surplus <= spec.priority:
+            return False
+        if policy.rotate and pool.rank.get(spec.priority, 0) * 1000 > rank * policy.rotate_hysteresis_milli > 0:
+            return False
+        if policy.reclaim and (policy.reclaim_rule == "share" or self._may_reclaim(leaf, wish)):
+            return False
+        key, needs = max(wish.need, key=lambda pair: pair[1], default=("", 0))
+        return not (policy.consolidate and self._free(key, wish) >= needs)
+
+    def _may_reclaim(self, leaf: QueueNode, wish: Wish) -> bool:
+        return any(within((leaf,), wish.need, quota) for quota in (True, False))
+
+    def _own_pool(self, leaf: QueueNode, flavor: str) -> Pool:
+        """What could be displaced inside this queue (looked up once per pass: it only shrinks meanwhile)."""
+        found = self.pools.get((leaf.name, flavor))
+        if found is None:
+            found = self.pools[(leaf.name, flavor)] = Pool()
+            for rec in self.cycle.state.holders(leaf.name):
+                if bool(rec.spec.shape.gpu_milli) == bool(flavor) and (not flavor or rec.flavor == flavor):
+                    found.add(rec)
+        return found
+
+    def _remember_failure(self, leaf: QueueNode, rec: JobRec, wish: Wish) -> None:
+        key = (leaf.name, rec.spec.shape, rec.spec.spread, wish.flavor)
+        self.failed.setdefault(key, []).append((rec.spec.priority, rec.rank, wish.count))
+
+    def settled(self, leaf: QueueNode, group: Group) -> bool:
+        """Before any ordering: whether this group certainly stays blocked in this pass, and if so, why.
+
+        Sound because in a pass free capacity and whoever could be displaced only become fewer.
+        """
+        state = self.cycle.state
+        spec = group.spec
+        why = group.structural if group.judged_for is state.structure else structural_reason(state, spec)
+        group.structural, group.judged_for = why, state.structure
+        if why is None:
+            rank = group.head.rank
+            for flavor in candidate_flavors(state, spec):
+                needed = spec.shape.gpu_milli * spec.min_tasks
+                if not flavor or state.book.soon.free_milli.get(flavor, 0) >= needed:
+                    return False
+                need = task_amounts(spec, flavor, spec.min_tasks)
+                wish = Wish(spec, leaf, flavor, spec.min_tasks, need, (), rank=rank)
+                if not self._hopeless(leaf, spec, rank, wish):
+                    return False
+                if why is None:
+                    core = task_amounts(spec, flavor, core_tasks(spec, spec.min_tasks))
+                    why = rule_reason(state, leaf, spec, need, core) or self._capacity_reason(leaf, spec, wish)
+        if why is None:
+            return False
+        group.reason, group.fresh = why, False
+        self._note_waiting(leaf, group)
+        return True
 
     def _migrate(self, rec: JobRec, search: Search) -> bool:
         """Whether others could be moved together so that the job fits; if so, that is ordered."""
@@ -237,9 +340,7 @@ class Admission:
 
     # -- what is missing
 
-    def _capacity_reason(self, leaf: QueueNode, rec: JobRec, wish: Wish) -> Reason:
-        state, spec = self.cycle.state, rec.spec
-        book = state.book
+    def _capacity_reason(self, leaf: QueueNode, spec: JobSpec, wish: Wish) -> Reason:
         blockers = self._blockers(wish)
         key, needs = max(wish.need, key=lambda pair: pair[1], default=(wish.flavor, 0))
         free = self._free(key, wish)
@@ -247,7 +348,7 @@ class Admission:
             ("needs", needs), ("free", free), ("gap", max(0, needs - free)), ("resource", key), ("tasks", spec.min_tasks),
             ("queue", leaf.name),
         )  # fmt: skip
-        fits = largest(book.soon, spec.shape, (wish.flavor,) if wish.flavor else spec.flavors, spec.spread)
+        fits = self._largest(wish)
         if free >= needs:
             code = ReasonCode.FRAGMENTED if spec.spread == ANY else ReasonCode.TOPOLOGY_UNSATISFIED
             return reason(code, *facts, ("best", fits), ("spread", spec.spread), blockers=blockers)
@@ -266,6 +367,19 @@ class Admission:
             return reason(ReasonCode.GANG_INCOMPLETE, *facts, ("ready", fits), blockers=blockers)
         return reason(ReasonCode.INSUFFICIENT_FREE, *facts, blockers=blockers)
 
+    def _largest(self, wish: Wish) -> int:
+        """How many tasks would fit now (looked up once per shape while the free amount is the same)."""
+        soon, spec = self.cycle.state.book.soon, wish.spec
+        free = soon.free_milli.get(wish.flavor, 0) if wish.flavor else -1
+        if wish.flavor and free < spec.shape.gpu_milli:
+            return 0
+        key = (spec.shape, spec.spread, spec.flavors, wish.flavor, free)
+        found = self.fitting.get(key)
+        if found is None:
+            flavors = (wish.flavor,) if wish.flavor else spec.flavors
+            found = self.fitting[key] = largest(soon, spec.shape, flavors, spec.spread)
+        return found
+
     def _free(self, key: str, wish: Wish) -> int:
         book = self.cycle.state.book
         if wish.flavor:
@@ -278,9 +392,10 @@ class Admission:
 
     def _blockers(self, wish: Wish) -> list[str]:
         """Who holds what is missing, the largest holder first."""
-        book = self.cycle.state.book
-        cached = self._holders_by_size(wish.flavor)
-        return [job_id for job_id in cached if job_id in book.jobs][:8]
+        found = self.holders.get(wish.flavor)
+        if found is None:
+            found = self.holders[wish.flavor] = self._holders_by_size(wish.flavor)
+        return found
 
     def _holders_by_size(self, flavor: str) -> list[str]:
         jobs = [

@@ -36,6 +36,7 @@ class Cycle:
     alarms: list[str] = field(default_factory=list)
     budget: int = 0
     progressed: bool = False
+    exhausted: bool = False
     recheck: list[int] = field(default_factory=list)
 
     # -- orders about single jobs

@@ -32,7 +32,9 @@ def entitle(tree: QueueTree, capacity: dict[str, int], whole_devices: bool, stre
     """Set `entitled` of every queue for every resource key; return the alarms. strength_milli: pull of decayed usage on weights."""
     alarms: list[str] = []
     for key in sorted(capacity):
-        tree.root.entitled[key] = capacity[key]
+        if not tree.root.want.get(key) and not tree.root.entitled.get(key):
+            continue
+        tree.root.entitled[key] = capacity[key] if tree.root.want.get(key) else 0
         _divide(tree.root, key, capacity, whole_devices and key != MEMORY, strength_milli, alarms)
     return alarms
 

@@ -21,7 +21,7 @@ def fork_state(state: State) -> State:
     twin.dependents = {job_id: members.copy() for job_id, members in state.dependents.items()}
     twin.failed = state.failed.copy()
     twin.flavors, twin.structure, twin.restructure = state.flavors, state.structure, state.restructure
-    twin.mix = state.mix
+    twin.mix, twin.searched = state.mix, state.searched.copy()
     twin.entitled_before = state.entitled_before
     return twin
 

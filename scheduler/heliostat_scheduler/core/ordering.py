@@ -8,6 +8,7 @@ child's key only changes when something below it changed, so keys are kept in on
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ class _Line:
 class Merge:
     """All heads of all queues, best first."""
 
-    def __init__(self, state: State, full: bool) -> None:
+    def __init__(self, state: State, full: bool, settled: Callable[[QueueNode, Group], bool]) -> None:
         self.state = state
         self.lines: dict[str, _Line] = {}
         self.heaps: dict[str, list[tuple[LevelKey, int, str]]] = {}
@@ -44,7 +45,7 @@ class Merge:
             if line is None or not line.groups:
                 continue
             chosen = line.groups.values() if full else [line.groups[s] for s in line.fresh if s in line.groups]
-            heap = [(group.head, group.signature) for group in chosen]
+            heap = [(group.head, group.signature) for group in chosen if not settled(leaf, group)]
             if heap:
                 heapq.heapify(heap)
                 self.lines[leaf.name] = _Line(heap)

@@ -288,8 +288,9 @@ class Search:
         for _, _, units in offers:
             if some and self.fits() is not None:
                 break
-            taken = {unit.rec.id for unit in self.taken}
-            if any(unit.rec.id in taken for unit in units):
+            taken = set(map(id, self.taken))
+            evicted = {unit.rec.id for unit in self.taken if unit.evict}
+            if any(id(unit) in taken or unit.rec.id in evicted for unit in units):
                 continue
             before = len(self.taken)
             for unit in units:

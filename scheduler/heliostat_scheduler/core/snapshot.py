@@ -47,9 +47,18 @@ def snapshot_state(state: State) -> dict[str, Any]:  # Any: JSON
         "jobs": [job_record(book.jobs[job_id]) for job_id in sorted(book.jobs)],
         "failed": state.failed,
         "mix": encode(state.mix),
+        "searched": _searched(state),
         "cycle": state.cycle,
         "now_ms": state.now_ms,
     }
+
+
+def _searched(state: State) -> list[str]:
+    """Groups whose search had its turn in an unfinished round, by their first job."""
+    lines = state.waiting.lines.values()
+    return sorted(
+        group.head.job_id for line in lines for group in line.groups.values() if group.signature in state.searched
+    )
 
 
 def restore_state(data: dict[str, Any]) -> State:  # Any: JSON
@@ -82,6 +91,7 @@ def restore_state(data: dict[str, Any]) -> State:  # Any: JSON
         rec = state.book.jobs[job_id]
         state.settle(rec, state.now_ms)
         watch(state, rec)
+    state.searched = {state.waiting.group_of[job_id].signature for job_id in data["searched"]}
     return state
 
 

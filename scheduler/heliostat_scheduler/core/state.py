@@ -42,6 +42,7 @@ class State:
         self.attention: set[str] = set()
         self.elastic: set[str] = set()
         self.just_started: set[str] = set()
+        self.searched: set[Signature] = set()
         self.dependents: dict[str, set[str]] = {}
         self.failed: dict[str, str] = {}
         self.flavors: tuple[str, ...] = ()

@@ -66,7 +66,8 @@ class Group:
     reason: Reason | None = None
     fresh: bool = True
     feasible: bool = True
-    counted: int = 0
+    structural: Reason | None = None
+    judged_for: object = None
 
     @property
     def head(self) -> OrderKey:
@@ -131,7 +132,8 @@ class Waiting:
                     group.reason,
                     group.fresh,
                     group.feasible,
-                    group.counted,
+                    group.structural,
+                    group.judged_for,
                 )
             twin.lines[name] = mine
             for group in mine.groups.values():
