@@ -104,7 +104,7 @@ def scene(progress: local.Progress, port: int, keep: bool) -> Iterator[Scene]:
     chosen = port or ports.choose(("control",), {})["control"]
     settings = dataclasses.replace(load(home=home, environ={}), port=chosen, url=f"http://127.0.0.1:{chosen}")
     children: list[Child] = []
-    finished = False
+    kept = keep
     with _termination_as_exit():
         try:
             options = local.UpOptions(
@@ -114,18 +114,32 @@ def scene(progress: local.Progress, port: int, keep: bool) -> Iterator[Scene]:
             client = Client(load(home=home, environ={}))
             client.apply_queues(QUEUES)
             yield Scene(client.settings, client, children)
-            finished = True
+        except Exception:
+            kept = True  # its logs tell why; after Ctrl-C nobody asks
+            raise
         finally:
-            for child in children:
-                child.end()
-            local.down(settings, progress)
-            if finished and not keep:
-                shutil.rmtree(home, ignore_errors=True)
+            with _undisturbed():
+                for child in children:
+                    child.end()
+                local.down(settings)
+                progress(local.Step("sweep", "done", "no process of the demo is left"))
+                if not kept:
+                    shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A second Ctrl-C must not leave half of the processes behind."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
 def _termination_as_exit() -> Iterator[None]:
-    """SIGTERM unwinds like Ctrl-C does, so that the clean-up below runs."""
+    """SIGTERM unwinds like Ctrl-C does, so that the clean-up runs."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

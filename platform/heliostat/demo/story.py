@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+
+from heliostat_jobs.spec import recount_run
 
 from heliostat.demo.scene import Child, Scene
 from heliostat.render.explain import explanation_text
@@ -121,7 +121,7 @@ class _Stage:
         return self._jobs.get(job_id, {})
 
     def steps(self, job_id: str) -> int:
-        return finished_steps(self._scene.run_dir(job_id))
+        return recount_run(self._scene.run_dir(job_id)).distinct
 
     def until(self, what: str, reached: Callable[[], bool], child: Child | None = None) -> None:
         moved_at, seen = time.monotonic(), ""
@@ -156,21 +156,6 @@ class _Stage:
 
     def _log(self, job_id: str) -> str:
         return "\n".join(self._scene.client.job(job_id).logs().text().splitlines()[-15:])
-
-
-def finished_steps(run_dir: Path) -> int:
-    """How far the training is, by its own step log."""
-    rows = step_rows(run_dir)
-    return max((int(str(row["step"])) for row in rows), default=-1) + 1
-
-
-def step_rows(run_dir: Path) -> list[dict[str, object]]:
-    """The lines of steps.jsonl; a line that is still being written is not counted."""
-    path = run_dir / "steps.jsonl"
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines]
 
 
 def _from_us(child: Child) -> list[str]:

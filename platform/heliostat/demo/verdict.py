@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from heliostat_jobs.spec import StepCount, recount_run
+
 from heliostat.demo.scene import Scene
-from heliostat.demo.story import CHECKPOINT_EVERY, EPOCHS, FIRST, SECOND, STEPS_PER_EPOCH, Told, step_rows
+from heliostat.demo.story import CHECKPOINT_EVERY, EPOCHS, FIRST, SECOND, STEPS_PER_EPOCH, Told
 from heliostat.render.amounts import count, duration
 from heliostat.render.table import table
 from heliostat.wire.shapes import JobJson
@@ -15,15 +16,6 @@ from heliostat.wire.shapes import JobJson
 TOTAL_STEPS = EPOCHS * STEPS_PER_EPOCH
 WANTED_ACCURACY = 0.95
 TAKEN_BACK = frozenset({"ReclaimedFor", "PreemptedFor"})
-
-
-@dataclass(frozen=True, slots=True)
-class StepCount:
-    """distinct: training steps that were run at least once. recomputed: runs beyond the first. same: repeats saw the same batch."""
-
-    distinct: int
-    recomputed: int
-    same: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +34,7 @@ def judge(scene: Scene, told: Told) -> Verdict:
     """Recount everything from steps.jsonl and the API; nothing is taken from the jobs' own word but their accuracy."""
     first, second, urgent = told.jobs
     accuracies = [float((job.get("metrics") or {}).get("accuracy", 0.0)) for job in (first, second)]
-    steps = {job_id: count_steps(step_rows(scene.run_dir(job_id))) for job_id in (FIRST, SECOND)}
+    steps = {job_id: recount_run(scene.run_dir(job_id)) for job_id in (FIRST, SECOND)}
     codes = {past.get("code") for past in first.get("reason_history") or []}
     checks = (
         ("all three jobs succeeded", all(job.get("state") == "succeeded" for job in told.jobs)),
@@ -54,20 +46,13 @@ def judge(scene: Scene, told: Told) -> Verdict:
         ("no training step is missing", all(counted.distinct == TOTAL_STEPS for counted in steps.values())),
         (
             f"at most one checkpoint interval ({CHECKPOINT_EVERY} steps) was recomputed, on the same batches",
-            all(counted.recomputed <= CHECKPOINT_EVERY and counted.same for counted in steps.values()),
+            all(counted.recomputed <= CHECKPOINT_EVERY and not counted.changed for counted in steps.values()),
         ),
         ("the second training was told why it waited and what would help", _was_explained(told)),
         ("the urgent command ran once", urgent.get("attempts") == 1),
         ("both `ray job submit` returned 0", all(child.process.returncode == 0 for child in told.children)),
     )
     return Verdict(told, min(accuracies), steps, checks)
-
-
-def count_steps(rows: Sequence[dict[str, object]]) -> StepCount:
-    batches: dict[object, set[object]] = {}
-    for row in rows:
-        batches.setdefault(row["step"], set()).add(row["batch"])
-    return StepCount(len(batches), len(rows) - len(batches), all(len(seen) == 1 for seen in batches.values()))
 
 
 def as_json(verdict: Verdict) -> dict[str, Any]:  # Any: JSON

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 from collections.abc import Callable
@@ -9,31 +10,21 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from heliostat import local
 from heliostat.client.client import Client
 from heliostat.demo.scene import QUEUES, Child, Scene
-from heliostat.demo.screen import Lines
-from heliostat.demo.story import CHECKPOINT_EVERY, FIRST, SECOND, Glance, Told, finished_steps, step_rows
-from heliostat.demo.verdict import TOTAL_STEPS, StepCount, as_json, as_text, count_steps, judge
+from heliostat.demo.screen import Lines, Screen
+from heliostat.demo.story import CHECKPOINT_EVERY, FIRST, SECOND, Glance, Told
+from heliostat.demo.verdict import TOTAL_STEPS, as_json, as_text, judge
 from heliostat.queuefile import parse
 from heliostat.settings import Settings
 from heliostat.wire.shapes import JobJson
+from rich.console import Console
+from rich.live import Live
 
 
-def step(number: int, batch: str = "") -> dict[str, object]:
-    return {"step": number, "batch": batch or f"b{number}", "world_size": 2}
-
-
-def test_steps_are_counted_not_believed() -> None:
-    assert count_steps([step(0), step(1), step(2)]) == StepCount(3, 0, True)
-    assert count_steps([step(0), step(1), step(1), step(2)]) == StepCount(3, 1, True)
-    assert count_steps([step(0), step(1), step(1, "other")]) == StepCount(2, 1, False)
-    assert count_steps([]) == StepCount(0, 0, True)
-
-
-def test_a_line_that_is_still_being_written_is_not_read(tmp_path: Path) -> None:
-    assert (step_rows(tmp_path), finished_steps(tmp_path)) == ([], 0)
-    (tmp_path / "steps.jsonl").write_text(json.dumps(step(0)) + "\n" + json.dumps(step(1)) + '\n{"step": 2, "ba')
-    assert finished_steps(tmp_path) == 2
+def step(number: int) -> dict[str, object]:
+    return {"step": number, "batch": f"b{number}", "world_size": 2}
 
 
 def test_the_queues_of_the_demo_are_valid() -> None:
@@ -137,3 +128,33 @@ def test_without_a_terminal_only_changes_are_printed(capsys: pytest.CaptureFixtu
         "  [   1 s] digits-ada running: placed on both GPUs",
         f"  [   3 s] digits-ada running: placed on both GPUs (200+ of {TOTAL_STEPS} steps)",
     ]
+
+
+def test_at_a_terminal_the_jobs_are_a_panel_under_the_story() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+    with Live("", console=console, transient=True, auto_refresh=False) as live:
+        screen = Screen(console, live)
+        screen.step(local.Step("ray", "start", "starting Ray"))
+        screen.step(local.Step("ray", "done", "Ray 2.60.0 [x]"))
+        screen.act("Act one")
+        screen.typed("ray job submit --metadata-json '[1]'")
+        screen.said("needs 2 GPU [and more]")
+        screen.glance(
+            Glance(
+                4.0,
+                (job(FIRST, state="running", gpus={"min": 2, "max": 2, "held": 2}, reason={"sentence": "[b]x"}),),
+                {FIRST: 580},
+            )
+        )
+    told = cast("io.StringIO", console.file).getvalue()
+    for text in (
+        "✔ Ray 2.60.0 [x]",
+        "Act one",
+        "$ ray job submit --metadata-json '[1]'",
+        "[and more]",
+        "▶ running",
+        "2/2",
+        "580/1160",
+        "[b]x",
+    ):
+        assert text in told
