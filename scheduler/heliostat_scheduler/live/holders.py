@@ -61,8 +61,11 @@ class Holders:
         key = (lease.job, lease.attempt)
         if key in self._begun:
             return
-        self._begun.add(key)
         places = _places(lease)
+        spans = sum(place.leads for place in places)
+        if spans != max(1, spec.nodes):
+            raise ValueError(f"{lease.job}: the lease spans {spans} nodes, the command is for {spec.nodes}")
+        self._begun.add(key)
         await asyncio.to_thread(self._create, lease, spec, [place for place in places if place.leads])
         if rest := [place for place in places if not place.leads]:
             task = asyncio.create_task(self._create_rest(lease, spec, rest))
