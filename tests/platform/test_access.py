@@ -40,6 +40,7 @@ MATRIX = [
     ("GET", "/api/v1/whoami", None, (401, 200, 200, 200, 200, 200)),
     ("GET", "/api/v1/version", None, (401, 200, 200, 200, 200, 200)),
     ("GET", "/api/v1/doctor", None, (401, 403, 403, 403, 403, 200)),
+    ("GET", "/api/v1/audit", None, (401, 403, 403, 403, 403, 200)),
     ("GET", "/metrics", None, (401, 403, 403, 403, 403, 200)),
     ("GET", "/healthz", None, (200, 200, 200, 200, 200, 200)),
     ("GET", "/readyz", None, (200, 200, 200, 200, 200, 200)),
@@ -173,6 +174,10 @@ async def test_every_change_is_in_the_audit_log(house: House, client: httpx.Asyn
     assert [row.action for row in rows] == ["job_submitted", "job_changed", "job_cancel", "job_deleted"]
     assert {row.actor for row in rows} == {"u-vision/member"}
     assert rows[0].request_id == "req-1"
+    async with house.client("*/admin") as root:
+        told = (await root.get("/api/v1/audit?limit=1000")).json()
+    assert [entry["action"] for entry in told["items"]][-4:] == [row.action for row in rows]
+    assert (told["head"], told["first_broken"]) == (rows[-1].hash, None)
 
 
 def test_the_text_of_a_token_is_not_in_the_store(store: Store) -> None:

@@ -243,6 +243,17 @@ class TestTail:
                 await socket.__aenter__()
             assert refused.value.status == 401
 
+    async def test_a_token_that_is_revoked_meanwhile_ends_the_socket(
+        self, house: House, tailing: Callable[..., Socket], job: str
+    ) -> None:
+        async with tailing(job) as socket:
+            await socket.text()
+            for token in house.app.state.doors.tokens.listed(("vision",)):
+                house.app.state.doors.tokens.revoke(token.id, by="test")
+            with pytest.raises(Closed) as closed:
+                await socket.text()
+        assert closed.value.code == 1008
+
     async def test_pages_of_other_sites_open_no_socket(self, tailing: Callable[..., Socket], job: str) -> None:
         with pytest.raises(Closed) as refused:
             await tailing(job, Origin="https://evil.example").__aenter__()

@@ -19,6 +19,10 @@ ROOT = Principal("t", "root", "*", Role.ADMIN)
 OCR = Principal("t", "o", "ocr", Role.MEMBER)
 
 
+def always() -> bool:
+    return True
+
+
 def parsed(raw: str) -> list[dict[str, Any]]:
     """The frames with data; comments vanish."""
     frames = []
@@ -63,7 +67,7 @@ async def test_events_arrive_as_they_happen_and_only_those_of_the_project(
     house: House, client: httpx.AsyncClient, body: Body
 ) -> None:
     doors, closing = house.app.state.doors, house.app.state.closing
-    stream, other = _events(doors, closing, ROOT, None, 0), _events(doors, closing, OCR, None, 0)
+    stream, other = _events(doors, closing, ROOT, None, 0, always), _events(doors, closing, OCR, None, 0, always)
     await client.post("/api/v1/jobs", json=body(id="a"))
     assert (await next_frame(stream))["data"]["job"] == "a"
     waiting = asyncio.ensure_future(next_frame(stream))
@@ -77,12 +81,26 @@ async def test_events_arrive_as_they_happen_and_only_those_of_the_project(
 
 
 async def test_an_idle_stream_sends_heartbeats_and_ends_when_the_server_does(house: House) -> None:
-    stream = _events(house.app.state.doors, house.app.state.closing, ROOT, None, 0)
+    stream = _events(house.app.state.doors, house.app.state.closing, ROOT, None, 0, always)
     async with asyncio.timeout(5):
         assert [await anext(stream) for _ in range(3)] == [b": heartbeat\n\n"] * 3
         house.app.state.closing.close()
         rest = [chunk async for chunk in stream]
     assert len(rest) <= 1
+
+
+async def test_a_revoked_token_ends_its_open_streams(house: House, client: httpx.AsyncClient, body: Body) -> None:
+    await client.post("/api/v1/jobs", json=body(id="a"))
+    async with asyncio.timeout(5):
+        open_streams = [
+            asyncio.ensure_future(client.get(path)) for path in ("/api/v1/events", "/api/v1/jobs/a/logs?follow=true")
+        ]
+        await asyncio.sleep(0)
+        tokens = house.app.state.doors.tokens
+        for token in tokens.listed(("vision",)):
+            tokens.revoke(token.id, by="test")
+        for answer in await asyncio.gather(*open_streams):
+            assert "event: end" not in answer.text
 
 
 async def test_another_projects_job_has_no_stream(house: House, client: httpx.AsyncClient, body: Body) -> None:
@@ -107,7 +125,7 @@ class TestLogs:
         self, house: House, client: httpx.AsyncClient, body: Body
     ) -> None:
         await client.post("/api/v1/jobs", json=body(id="a"))
-        stream = _log(house.app.state.doors, house.app.state.closing, "a", 0)
+        stream = _log(house.app.state.doors, house.app.state.closing, "a", 0, always)
         house.control.logs_of["a"] = "one\n"
         first = await next_frame(stream)
         assert (first["event"], first["id"], first["data"]) == (

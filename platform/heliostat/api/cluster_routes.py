@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import importlib.metadata
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
+from sqlalchemy import select
 
 from heliostat.access import Action
-from heliostat.api import models
+from heliostat.api import models, views
 from heliostat.api.answers import PROBLEMS, answer
 from heliostat.api.counting import exposition
 from heliostat.api.doors import Caller, TheDoors, need
 from heliostat.api.masking import foreign_jobs, masked
 from heliostat.api.problems import Problem
-from heliostat.store import StoreUnavailable
+from heliostat.store import StoreUnavailable, audit
+from heliostat.store.tables import Audit
 
 router = APIRouter(prefix="/api/v1", tags=["cluster"], responses=PROBLEMS)
 health = APIRouter(tags=["health"], responses=PROBLEMS)
@@ -47,6 +49,21 @@ def doctor(doors: TheDoors, caller: Caller) -> dict[str, Any]:  # Any: JSON
     """What the control plane finds wrong with itself."""
     need(caller, Action.PLATFORM)
     return {"items": doors.control.doctor()}
+
+
+@router.get("/audit", operation_id="list_audit", response_model=models.AuditPage)
+def audit_log(
+    doors: TheDoors,
+    caller: Caller,
+    after: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> Response:
+    """Who changed what, oldest first, and the head of the hash chain: keep it elsewhere, a local chain alone proves nothing."""
+    need(caller, Action.PLATFORM)
+    with doors.store.read() as session:
+        rows = session.execute(select(Audit).where(Audit.seq > after).order_by(Audit.seq).limit(limit)).scalars().all()
+        head, broken = audit.head(session), audit.first_broken(session)
+    return answer(models.AuditPage(items=[views.audit_view(row) for row in rows], head=head, first_broken=broken))
 
 
 @router.get("/version", operation_id="get_version", response_model=models.Version)

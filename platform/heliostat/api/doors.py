@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
-from heliostat.access import Action, Principal, Tokens
+from heliostat.access import Action, Principal, Tokens, Unauthenticated
 from heliostat.api.options import DoorOptions
 from heliostat.api.problems import Problem, not_found
 from heliostat.artifacts import Artifacts
@@ -80,6 +80,14 @@ class Doors:
         if self.tokens.touch(principal):
             self.store.submit(lambda session: self.tokens.used(session, principal.token_id))
         return principal
+
+    def still(self, connection: HTTPConnection) -> bool:
+        """Whether the token of an open stream is still good: a revoked one ends it."""
+        try:
+            self.tokens.authenticate(bearer(connection))
+        except Unauthenticated:
+            return False
+        return True
 
 
 def bearer(connection: HTTPConnection) -> str:

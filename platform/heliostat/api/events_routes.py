@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -46,7 +46,7 @@ async def stream_events(
         with doors.store.read() as session:
             start = 0 if job is not None else events.last_seq(session)
     closing: Closing = request.app.state.closing
-    return event_stream(_events(doors, closing, caller, job, start))
+    return event_stream(_events(doors, closing, caller, job, start, lambda: doors.still(request)))
 
 
 def _wants_json(request: Request) -> bool:
@@ -73,11 +73,13 @@ def _start(last_event_id: str | None, after: int | None) -> int | None:
     return int(last_event_id)
 
 
-async def _events(doors: Doors, closing: Closing, caller: Principal, job: str | None, seq: int) -> AsyncIterator[bytes]:
+async def _events(
+    doors: Doors, closing: Closing, caller: Principal, job: str | None, seq: int, still: Callable[[], bool]
+) -> AsyncIterator[bytes]:
     project = None if caller.everywhere else caller.project
     yield HEARTBEAT
     with closing.commits(doors.store) as commits:
-        while not commits.closing:
+        while not commits.closing and still():
             with doors.store.read() as session:
                 over = job is not None and _over(doors, job)
                 found = events.after(session, seq, project=project, job=job, limit=BATCH)
@@ -113,14 +115,17 @@ async def job_logs(
         text, after = await run_in_threadpool(doors.control.logs, row.id, offset)
         return PlainTextResponse(text, headers={"Heliostat-Next-Offset": str(after)})
     closing: Closing = request.app.state.closing
-    return event_stream(_log(doors, closing, row.id, _start(last_event_id, None) or offset))
+    begin = _start(last_event_id, None) or offset
+    return event_stream(_log(doors, closing, row.id, begin, lambda: doors.still(request)))
 
 
-async def _log(doors: Doors, closing: Closing, job_id: str, offset: int) -> AsyncIterator[bytes]:
+async def _log(
+    doors: Doors, closing: Closing, job_id: str, offset: int, still: Callable[[], bool]
+) -> AsyncIterator[bytes]:
     quiet_s = 0.0
     yield HEARTBEAT
     with closing.commits(doors.store) as commits:
-        while not commits.closing:
+        while not commits.closing and still():
             over = await run_in_threadpool(_over, doors, job_id)
             text, after = await run_in_threadpool(doors.control.logs, job_id, offset)
             if text:

@@ -177,6 +177,26 @@ class TokenList(Model):
     items: list[Token]
 
 
+class AuditEntry(Model):
+    seq: int
+    at: str
+    actor: str
+    project: str
+    action: str
+    object: str
+    request_id: str
+    data: dict[str, Any]  # Any: differs by action
+    hash: str
+
+
+class AuditPage(Model):
+    """`first_broken`: the first entry that does not follow from those before it, null when the chain is whole."""
+
+    items: list[AuditEntry]
+    head: str
+    first_broken: int | None
+
+
 class WhoAmI(Model):
     user: str
     project: str

@@ -103,7 +103,7 @@ def _view(row: t.Job, standing: tuple[Reason | None, int | None], running: int, 
         error=row.error or None,
         metrics=_metrics_of(row),
         result=row.result,
-        gpu_seconds=models.GpuSeconds(held=held_ms / 1000, used=row.gpu_ms_used / 1000),
+        gpu_seconds=models.GpuSeconds(held=held_ms / 1000, used=None if row.gpu_ms_used is None else row.gpu_ms_used / 1000),
         waited_s=(row.waited_ms + (spent if waiting else 0)) / 1000,
         ran_s=(row.ran_ms + (spent if state in RAN_IN else 0)) / 1000,
         metadata=row.job_metadata,
@@ -165,6 +165,20 @@ def event_views(events: Iterable[t.Event]) -> list[models.Event]:
 
 def metric_view(row: t.Metric) -> models.Metric:
     return models.Metric(at=at(row.at_ms), name=row.name, value=row.value, step=row.step)
+
+
+def audit_view(row: t.Audit) -> models.AuditEntry:
+    return models.AuditEntry(
+        seq=row.seq,
+        at=at(row.at_ms),
+        actor=row.actor,
+        project=row.project,
+        action=row.action,
+        object=row.object,
+        request_id=row.request_id,
+        data=row.data,
+        hash=row.hash,
+    )
 
 
 def token_view(row: t.Token, text: str | None = None) -> models.Token:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from fastapi import WebSocket
 from fastapi.responses import PlainTextResponse
@@ -41,16 +41,25 @@ async def tail(websocket: WebSocket, job_id: str) -> None:
     gone = asyncio.ensure_future(_disconnected(websocket))
     try:
         with closing.commits(doors.store) as commits:
-            async for text in _pieces(doors, commits, caller, job_id, gone):
+            async for text in _pieces(
+                doors, commits, caller, job_id, lambda: not gone.done() and doors.still(websocket)
+            ):
                 await websocket.send_text(text)
         if not gone.done():
-            await websocket.close(1012 if closing.closed else 1000)
+            await websocket.close(_close_code(closing, doors, websocket))
     except (WebSocketDisconnect, RuntimeError):
         return  # the reader went away in the middle of a frame
     finally:
         gone.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await gone
+
+
+def _close_code(closing: Closing, doors: Doors, websocket: WebSocket) -> int:
+    """1000: the job is over. 1012: the server restarts. 1008: the token is no longer good."""
+    if closing.closed:
+        return 1012
+    return 1000 if doors.still(websocket) else 1008
 
 
 async def _disconnected(websocket: WebSocket) -> None:
@@ -60,11 +69,11 @@ async def _disconnected(websocket: WebSocket) -> None:
 
 
 async def _pieces(
-    doors: Doors, commits: Commits, caller: Principal, job_id: str, gone: asyncio.Future[None]
+    doors: Doors, commits: Commits, caller: Principal, job_id: str, wanted: Callable[[], bool]
 ) -> AsyncIterator[str]:
     offset, told, told_at = 0, "", -STATUS_S
     clock = asyncio.get_running_loop().time
-    while not commits.closing and not gone.done():
+    while not commits.closing and wanted():
         try:
             row = await run_in_threadpool(doors.job, job_id, caller)
         except Problem:

@@ -51,7 +51,9 @@ class Capacity:
 
 
 def capacity_of(cluster: Mapping[str, Any]) -> Capacity:  # Any: JSON
-    return Capacity(tuple(_node(node) for node in cluster.get("nodes") or ()))
+    """A node that is shown without any size (gone, and nothing is known about it) says nothing about what the cluster can give."""
+    rooms = (_node(node) for node in cluster.get("nodes") or ())
+    return Capacity(tuple(room for room in rooms if room.slots or room.cpu_milli))
 
 
 def _node(node: Mapping[str, Any]) -> NodeRoom:  # Any: JSON
