@@ -190,7 +190,7 @@ class AuditEntry(Model):
 
 
 class AuditPage(Model):
-    """`first_broken`: the first entry that does not follow from those before it, null when the chain is whole."""
+    """`first_broken`: with verify=true the first entry that does not follow, null when the chain is whole."""
 
     items: list[AuditEntry]
     head: str

@@ -103,7 +103,9 @@ def _view(row: t.Job, standing: tuple[Reason | None, int | None], running: int, 
         error=row.error or None,
         metrics=_metrics_of(row),
         result=row.result,
-        gpu_seconds=models.GpuSeconds(held=held_ms / 1000, used=None if row.gpu_ms_used is None else row.gpu_ms_used / 1000),
+        gpu_seconds=models.GpuSeconds(
+            held=held_ms / 1000, used=None if row.gpu_ms_used is None else row.gpu_ms_used / 1000
+        ),
         waited_s=(row.waited_ms + (spent if waiting else 0)) / 1000,
         ran_s=(row.ran_ms + (spent if state in RAN_IN else 0)) / 1000,
         metadata=row.job_metadata,
