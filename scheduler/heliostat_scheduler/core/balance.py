@@ -14,8 +14,9 @@ from heliostat_scheduler.core.judge import rule_reason
 from heliostat_scheduler.core.model import TaskPlace
 from heliostat_scheduler.core.placement import compact
 from heliostat_scheduler.core.reasons import ReasonCode
-from heliostat_scheduler.core.space import WHOLE
+from heliostat_scheduler.core.space import WHOLE, NodeSpace
 
+VACATE_TRIES = 8
 IDLE_SHARE = 20
 """A job that has nothing counts as this many times slower than with its minimum."""
 
@@ -54,9 +55,11 @@ def grow_to(cycle: Cycle, targets: dict[str, int]) -> None:
         rec = book.jobs[job_id]
         if rec.phase is not Phase.RUNNING or rec.claim or rec.leaving or not rec.places:
             continue
-        for size in sorted((s for s in valid_sizes(rec) if len(rec.places) < s <= targets[job_id]), reverse=True):
-            if _resize_to(cycle, rec, size):
-                break
+        sizes = [size for size in valid_sizes(rec) if len(rec.places) < size <= targets[job_id]]
+        if any(_resize_to(cycle, rec, size) for size in sorted(sizes, reverse=True)):
+            continue
+        if sizes:
+            _vacate(cycle, rec)
 
 
 def _groups(cycle: Cycle) -> dict[tuple[str, str], list[JobRec]]:
@@ -89,6 +92,47 @@ def _elastic(cycle: Cycle, rec: JobRec) -> Elastic:
     horizon = cycle.state.policy.resize_horizon_ms
     keep = max(100, 1000 * (horizon - rec.spec.restart_cost_ms) // horizon)
     return Elastic(rec.id, len(rec.places), table, rec.done_milli, keep, rec.spec.priority)
+
+
+def _vacate(cycle: Cycle, rec: JobRec) -> None:
+    """Free capacity exists but lies scattered: empty the node with the fewest tasks by moving small balanced jobs to others.
+
+    The node is free once they have left; `rec` takes it in the cycle after.
+    """
+    book = cycle.state.book
+    nodes = [node for node in book.now.nodes.values() if node.opened and node.flavor == rec.flavor]
+    partial = sorted((node for node in nodes if 0 < node.whole < len(node.slots)), key=lambda node: (-node.whole, node.id))
+    for node in partial[:VACATE_TRIES]:
+        moves = _moves_off(cycle, node.id, rec, [other for other in partial if other is not node])
+        for mover, places in moves:
+            old = mover.places
+            book.leave(mover, old)
+            facts = (("for", rec.id), ("lost_ms", mover.spec.restart_cost_ms))
+            cycle.enlarge(mover, places, reason(ReasonCode.MIGRATED_FOR, *facts, blockers=[rec.id]))
+        if moves:
+            return
+
+
+def _moves_off(cycle: Cycle, node_id: str, rec: JobRec, others: list[NodeSpace]) -> list[tuple[JobRec, tuple[TaskPlace, ...]]]:
+    """Where every job on the node could go, or nothing when one of them cannot."""
+    book = cycle.state.book
+    movers = [book.jobs[job_id] for job_id in sorted(book.on_node.get(node_id, ()))]
+    slots = {node.id: [s for s, free in zip(node.slots, node.free, strict=True) if free >= WHOLE] for node in others}
+    moves = []
+    for mover in sorted(movers, key=lambda mover: (-len(mover.places), mover.id)):
+        steady = mover.phase is Phase.RUNNING and not (mover.claim or mover.leaving) and mover.id not in cycle.grown
+        if mover is rec or not steady or not balanced(mover) or any(place.node != node_id for place in mover.places):
+            return []
+        per_task = mover.spec.shape.gpu_milli // WHOLE
+        need = per_task * len(mover.places)
+        fitting = [name for name, free in slots.items() if len(free) >= need]
+        if not fitting:
+            return []
+        name = min(fitting, key=lambda name: (len(slots[name]), name))
+        taken, slots[name] = slots[name][:need], slots[name][need:]
+        places = tuple(TaskPlace(name, tuple(taken[i : i + per_task])) for i in range(0, need, per_task))
+        moves.append((mover, places))
+    return moves
 
 
 def _least_useful(rec: JobRec, count: int) -> list[TaskPlace]:

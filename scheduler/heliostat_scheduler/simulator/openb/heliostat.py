@@ -18,6 +18,8 @@ from heliostat_scheduler.simulator.openb.fleet import Fleet
 
 QUEUE = "default"
 MIB = 1 << 20
+NEVER_MOVED_MS = 10**12
+"""The protocol moves no pod: a restart cost that no migration is worth."""
 
 
 class EnginePlacer:
@@ -45,7 +47,8 @@ class EnginePlacer:
         self._count += 1
         job_id = f"pod-{self._count:06d}"
         task = TaskShape(shape.requested, shape.cpu_milli, shape.memory_mib * MIB)
-        self.drive.submit(JobSpec(job_id, QUEUE, self._count, task, flavors=shape.models), self._count)
+        spec = JobSpec(job_id, QUEUE, self._count, task, flavors=shape.models, restart_cost_ms=NEVER_MOVED_MS)
+        self.drive.submit(spec, self._count)
         for order in self.drive.settle(self._count):
             if isinstance(order, Start) and order.job_id == job_id:
                 self._mirror(order.places[0], shape)
