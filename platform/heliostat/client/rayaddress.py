@@ -1,7 +1,7 @@
 """`ray job submit --address heliostat://PROFILE`: Ray imports the module named by the scheme and asks it where to go.
 
-`heliostat://` alone is the default profile or the control plane on this machine. Ray reads four attributes of the answer, so
-no class of Ray's is needed here.
+`heliostat://default` is the profile in use or the control plane on this machine (Ray does not take a module address without a
+name). Ray reads four attributes of the answer, so no class of Ray's is needed here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from heliostat.settings import load
+
+DEFAULT = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,8 @@ class ClusterInfo:
 
 
 def cluster_info(address: str, **kwargs: object) -> ClusterInfo:
-    settings = load(profile=address.strip("/") or None)
+    name = address.strip("/")
+    settings = load() if name in ("", DEFAULT) else load(profile=name)
     headers = _mapping(kwargs.get("headers"))
     if settings.token and "authorization" not in {name.lower() for name in headers}:
         headers["Authorization"] = f"Bearer {settings.token}"

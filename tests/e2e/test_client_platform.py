@@ -1,0 +1,87 @@
+"""The client against a running platform of its own: the notebook in a real kernel, Ray's client by `heliostat://`, the CLI."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from heliostat import local
+from heliostat.local import ports
+from heliostat.settings import load
+from nbclient import NotebookClient
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(400), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+NOTEBOOK = Path(__file__).resolve().parents[2] / "docs" / "examples" / "first_job.ipynb"
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    """A running platform with two logical GPUs."""
+    with tempfile.TemporaryDirectory(prefix="helio-nb-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        settings = load(home=Path(folder), environ={})
+        port = ports.choose(("control",), {})["control"]
+        try:
+            local.up(
+                settings, local.UpOptions(gpus=2, port=port, object_store_bytes=200 * 1024**2, i_have_a_firewall=True)
+            )
+            yield settings.home
+        finally:
+            local.down(settings)
+
+
+@pytest.fixture(autouse=True)
+def only_this_platform(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HELIOSTAT_URL", "HELIOSTAT_TOKEN", "HELIOSTAT_TOKEN_FILE", "HELIOSTAT_PROFILE", "HELIOSTAT_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_JOB_HEADERS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HELIOSTAT_HOME", str(home))
+
+
+def typed(*words: str) -> subprocess.CompletedProcess[str]:
+    """One of this environment's commands, to its end."""
+    command = [str(Path(sys.executable).parent / words[0]), *words[1:]]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_rays_client_finds_the_platform_by_its_module_address() -> None:
+    told = typed("ray", "job", "submit", "--address", "heliostat://default", "--", "echo", "through the module address")
+    assert told.returncode == 0, told.stderr
+    assert "through the module address" in told.stdout + told.stderr
+
+
+def test_a_folder_travels_and_the_exit_code_is_the_jobs(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("import os, sys\nprint(open('data.txt').read(), os.environ['A'])\nsys.exit(3)\n")
+    (tmp_path / "data.txt").write_text("it came along")
+    told = typed(
+        "helio", "submit", "--working-dir", str(tmp_path), "--env", "A=1", "--follow", "--", "python", "train.py"
+    )
+    assert told.returncode == 1, "the job failed, and says so"
+    assert "it came along 1" in told.stdout
+    shown = typed("helio", "ps", told.stdout.split()[0], "--json")
+    assert json.loads(shown.stdout)["exit_code"] == 3
+    assert "exit code 3" in typed("helio", "ps", "-a").stdout
+
+
+def test_an_explanations_command_starts_the_job() -> None:
+    held = typed("helio", "submit", "--hold", "--", "echo", "now").stdout.strip()
+    told = json.loads(typed("helio", "explain", held, "--json").stdout)
+    first = next(remedy for remedy in told["remedies"] if remedy["kind"] == "apply")
+    assert typed(*shlex.split(first["command"])).returncode == 0
+    assert typed("helio", "logs", "-f", held).stdout.splitlines()[-1] == "now"
+
+
+def test_the_notebook_runs(home: Path) -> None:
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    NotebookClient(notebook, timeout=180, kernel_name="python3").execute()
+    shown = json.dumps(notebook)
+    assert shown.count("succeeded") >= 2
+    assert "step 2" in shown and "text/html" in shown
+    assert (home / "token").read_text().strip() not in shown
