@@ -83,6 +83,7 @@ class Attempt:
 
     state: the job's, as the store has it. due_ms: when the phase lasts too long. poll_ms: when to ask Ray about the driver.
     run_limit_ms: running time that is left before the job's time limit. in_engine: whether the engine knows the lease.
+    runner_seen: somebody in its slots hears orders. checkpoint_ms: time of the last checkpoint known.
     """
 
     job: str
@@ -112,6 +113,7 @@ class Attempt:
     in_engine: bool = True
     accepted: bool = False
     runner_seen: bool = False
+    checkpoint_ms: int = 0
     process_done: bool = False
     freed: bool = False
     log_saved: bool = False

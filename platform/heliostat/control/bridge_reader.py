@@ -163,8 +163,8 @@ class BridgeReader:
                 attempt.runner_seen = True
                 executor.started(attempt, out, now_ms)
             case protocol.CHECKPOINTED:
-                at_ms = int(acked.facts.get("at_ms", now_ms))
-                out.event(Checkpointed(attempt.job, at_ms))
+                attempt.checkpoint_ms = int(acked.facts.get("at_ms", now_ms))
+                out.event(Checkpointed(attempt.job, attempt.checkpoint_ms))
                 data = dict(acked.facts)
                 out.step(attempt.job, lambda s: rows.happened(s, "job_checkpointed", attempt, now_ms, data))
             case protocol.RELEASED:
@@ -189,8 +189,13 @@ class BridgeReader:
         self.said[attempt.job] = progress.facts
         facts = progress.facts
         out.step(attempt.job, lambda s: rows.metrics(s, attempt, facts, now_ms))
+        if facts.get("training") is False:
+            attempt.runner_seen = False  # the driver is outside of fit(): nobody would hear an order
+        elif facts.get("training") is True:
+            attempt.runner_seen = True
         at_ms = facts.get("checkpoint_at_ms")
-        if isinstance(at_ms, int) and at_ms > 0:
+        if isinstance(at_ms, int) and at_ms > attempt.checkpoint_ms:
+            attempt.checkpoint_ms = at_ms
             out.event(Checkpointed(attempt.job, at_ms))
 
     def _slot_trouble(self, trouble: SlotTrouble, out: Outbox, now_ms: int) -> None:

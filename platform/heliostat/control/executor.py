@@ -304,7 +304,7 @@ class Executor:
             self.moved(attempt, JobState.STARTING, None, out, now_ms)
         terminal = isinstance(ending, Finish)
         result = results.read(self.launcher.run_dir(attempt.job)) if terminal else None
-        reason = None if isinstance(ending, Finish) else rows.requeue_reason(ending, attempt.reason)
+        reason = None if isinstance(ending, Finish) else rows.requeue_reason(ending)
         write = partial(rows.concluded, attempt=attempt, ending=ending, reason=reason, now_ms=now_ms, result=result)
         effects = [] if attempt.is_command else [partial(self.drivers.forget, attempt.submission_id)]
         out.step(attempt.job, write, *effects)

@@ -14,15 +14,17 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
+from types import FrameType
 from typing import Any
 
 import uvicorn
 
 from heliostat.access import Tokens
 from heliostat.api.app import create_app
+from heliostat.api.options import DoorOptions
 from heliostat.artifacts import Artifacts
 from heliostat.control.bridge_link import BridgeLink
 from heliostat.control.clock import SystemClock
@@ -37,6 +39,7 @@ from heliostat.control.ray_jobs import DashboardJobs
 from heliostat.control.tails import ThreadPool, WebSocketTails
 from heliostat.control.telemetry import DashboardTelemetry, TelemetryPoll
 from heliostat.local import records
+from heliostat.local.ports import own_addresses
 from heliostat.local.records import ControlRecord, ProcessId
 from heliostat.settings import Settings, load
 from heliostat.store import Store, StoreError
@@ -54,11 +57,19 @@ def log(level: str, event: str, fields: dict[str, Any]) -> None:  # Any: JSON
 class Server(uvicorn.Server):
     """Writes the state record once it listens."""
 
-    def __init__(self, config: uvicorn.Config, settings: Settings, host: str, port: int) -> None:
+    def __init__(
+        self, config: uvicorn.Config, settings: Settings, host: str, port: int, close_streams: Callable[[], None]
+    ) -> None:
         super().__init__(config)
+        self._close_streams = close_streams
         self._settings = settings
         self._host = host
         self._port = port
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Open streams end at once: they would hold up the end for seconds."""
+        self._close_streams()
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -100,7 +111,8 @@ class ControlPlane:
         )
         around = Surroundings(settings, version("heliostat"), self.head.record, self.link.pid, self.clock.now_ms())
         self.port = LivePort(self.loop, self.store, around)
-        self.app = create_app(self.store, self.port, settings, clock_ms=self.clock.now_ms)
+        options = DoorOptions(hosts=_names(host))
+        self.app = create_app(self.store, self.port, settings, options=options, clock_ms=self.clock.now_ms)
         config = uvicorn.Config(
             self.app,
             host=host,
@@ -110,7 +122,7 @@ class ControlPlane:
             server_header=False,
             timeout_graceful_shutdown=GRACEFUL_S,
         )
-        self.server = Server(config, settings, host, port)
+        self.server = Server(config, settings, host, port, self.app.state.closing.close)
 
     def run(self) -> int:
         self.loop.boot()
@@ -174,6 +186,13 @@ def main() -> int:
         log("error", "store_unusable", {"text": str(error), "remedy": error.remedy})
         return 2
     return plane.run()
+
+
+def _names(host: str) -> tuple[str, ...]:
+    """The names under which others may call us: all of this machine's when it listens on all interfaces."""
+    if host not in ("0.0.0.0", "::"):
+        return (host,)
+    return (socket.gethostname(), socket.getfqdn(), *own_addresses())
 
 
 def _write_record(settings: Settings, host: str, port: int) -> None:

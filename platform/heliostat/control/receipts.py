@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from heliostat.control.attempts import Attempt
@@ -38,14 +38,16 @@ def add_used(session: Session, used_ms: dict[str, int]) -> None:
         session.execute(
             update(LeaseSpan)
             .where(LeaseSpan.slot == slot, LeaseSpan.to_ms.is_(None))
-            .values(used_ms=LeaseSpan.used_ms + milliseconds)
+            .values(used_ms=func.coalesce(LeaseSpan.used_ms, 0) + milliseconds)
         )
 
 
-def held_and_used(session: Session, job: str) -> tuple[int, int]:
-    """GPU-milliseconds that the job's ended spans held and used, over all its attempts."""
-    held = used = 0
+def held_and_used(session: Session, job: str) -> tuple[int, int | None]:
+    """GPU-milliseconds that the job's ended spans held and used, over all its attempts. Used is None when nothing was measured."""
+    held = 0
+    used: int | None = None
     for span in session.execute(select(LeaseSpan).where(LeaseSpan.job == job, LeaseSpan.to_ms.is_not(None))).scalars():
         held += (span.to_ms - span.from_ms) * span.gpu_milli // 1000 if span.to_ms is not None else 0
-        used += span.used_ms * span.gpu_milli // 1000
+        if span.used_ms is not None:
+            used = (used or 0) + span.used_ms * span.gpu_milli // 1000
     return held, used

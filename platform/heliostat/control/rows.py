@@ -169,10 +169,10 @@ def metrics(session: Session, attempt: Attempt, facts: dict[str, Any], now_ms: i
             )
 
 
-def requeue_reason(ending: Requeue | NotStarted, given: Reason | None) -> Reason:
-    """What a requeued job is told: for whom it was preempted, or why it waits before the next try."""
-    if given is not None and isinstance(ending, Requeue) and ending.why == "preempted":
-        return given
+def requeue_reason(ending: Requeue | NotStarted) -> Reason | None:
+    """What a requeued job is told. For whom it was preempted stands there already (None)."""
+    if isinstance(ending, Requeue) and ending.why == "preempted":
+        return None
     if isinstance(ending, Requeue) and ending.why in ("node_lost", "head_lost"):
         return Reason(ReasonCode.NODE_LOST, facts=(("why", ending.why),))
     code = ending.code if isinstance(ending, NotStarted) else ending.why

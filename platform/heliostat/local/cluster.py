@@ -81,7 +81,10 @@ def up(settings: Settings, options: UpOptions | None = None, progress: Progress 
 def down(settings: Settings, progress: Progress = silent) -> None:
     """End every process of this installation. A cluster that was only joined goes on."""
     if not settings.home.is_dir():
-        progress(Step("home", "skip", f"nothing was ever started from {settings.home}"))
+        orphans = leftovers(settings)  # somebody removed the folder while we ran
+        _require_none(processes.kill(orphans))
+        text = f"ended {len(orphans)} processes" if orphans else "nothing was ever started"
+        progress(Step("home", "skip", f"{text} from {settings.home}, which is not there"))
         return
     with _only_one(settings):
         progress(Step("control", "start", "ending the control plane"))
@@ -90,10 +93,7 @@ def down(settings: Settings, progress: Progress = silent) -> None:
         if record is None or record.mode == "local":
             progress(Step("ray", "start", "ending Ray"))
             left += ray_head.stop(settings, record)
-        left = [process for process in left if process.alive()]
-        if left:
-            pids = ", ".join(str(process.pid) for process in left)
-            raise LocalError("still_running", f"These processes would not end: {pids}.", f"kill -9 {pids}")
+        _require_none([process for process in left if process.alive()])
         if record is not None and record.mode == "attached":
             settings.ray_state_path.unlink(missing_ok=True)
         progress(Step("sweep", "done", "no process of ours is left; every job and its history are kept"))
@@ -104,6 +104,12 @@ def leftovers(settings: Settings) -> list[ProcessId]:
     record = records.read(settings.ray_state_path, RayRecord)
     sessions = [record.pid] if record is not None and record.mode == "local" else []
     return processes.ours(f"{records.instance_of(settings.home)}:", sessions)
+
+
+def _require_none(left: list[ProcessId]) -> None:
+    if left:
+        pids = " ".join(str(process.pid) for process in left)
+        raise LocalError("still_running", f"These processes would not end: {pids}.", f"kill -9 {pids}")
 
 
 def _ensure_ray(
@@ -120,9 +126,7 @@ def _ensure_ray(
         progress(Step("ray", "skip", f"Ray {record.ray_version} runs at {record.gcs_address}"))
         return record, None
     if record is not None:
-        stuck = ray_head.stop(settings, record)
-        if stuck:
-            raise LocalError("still_running", f"Remains of the last head would not end: {stuck}.", "helio down")
+        _require_none(ray_head.stop(settings, record))
     gpus = wanted.gpus if wanted.gpus is not None or record is None else record.gpus
     size = wanted.object_store_bytes or (record.object_store_bytes if record is not None else None)
     form = shape(gpus, size)
@@ -147,9 +151,7 @@ def _ensure_control(
     if record is not None and control_plane.get(record, "/healthz") is not None:
         progress(Step("control", "skip", f"control plane runs at {record.url}"))
         return record, None
-    stuck = control_plane.stop(settings)
-    if stuck:
-        raise LocalError("still_running", f"Remains of the control plane would not end: {stuck}.", "helio down")
+    _require_none(control_plane.stop(settings))
     progress(Step("control", "start", "starting the control plane"))
     return None, control_plane.start(settings, host, port)
 

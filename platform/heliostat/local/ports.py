@@ -76,16 +76,15 @@ def is_loopback(address: str) -> bool:
     return (mapped or parsed).is_loopback
 
 
+def own_addresses() -> list[str]:
+    """Every address of this machine."""
+    entries = [entry for interface in psutil.net_if_addrs().values() for entry in interface]
+    return sorted({e.address.split("%")[0] for e in entries if e.family in (socket.AF_INET, socket.AF_INET6)})
+
+
 def public_addresses() -> list[str]:
-    """Addresses of this machine that are routable on the internet."""
-    found = set()
-    for addresses in psutil.net_if_addrs().values():
-        for entry in addresses:
-            if entry.family in (socket.AF_INET, socket.AF_INET6):
-                text = entry.address.split("%")[0]
-                if ipaddress.ip_address(text).is_global:
-                    found.add(text)
-    return sorted(found)
+    """Those that are routable on the internet."""
+    return [address for address in own_addresses() if ipaddress.ip_address(address).is_global]
 
 
 def _own_listeners() -> list[Listener]:

@@ -35,11 +35,10 @@ def start(settings: Settings, shape: Shape, remembered: dict[str, int]) -> tuple
     """Start the head and write its record; `wait_ready` tells when it answers."""
     require_supported_version()
     token_path = ensure_token(settings)
-    settings.ray_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _require_own(settings.ray_dir)
+    temp_dir = private_temp_dir(settings)
     chosen = ports.choose(PURPOSES, remembered)
     address = f"127.0.0.1:{chosen['gcs']}"
-    argv = command(shape, chosen, settings.ray_dir)
+    argv = command(shape, chosen, temp_dir)
     env = environments.of_ray(settings, address)
     child = processes.spawn(argv, env, log_path(settings), settings.home)
     identity = ProcessId.of(child.pid)
@@ -56,7 +55,7 @@ def start(settings: Settings, shape: Shape, remembered: dict[str, int]) -> tuple
         logical_gpus=shape.logical,
         reserve_cpu_milli=4000,
         object_store_bytes=shape.object_store_bytes,
-        temp_dir=str(settings.ray_dir),
+        temp_dir=str(temp_dir),
         ports=chosen,
     )
     records.write(settings.ray_state_path, record)
@@ -157,7 +156,12 @@ def log_path(settings: Settings) -> Path:
     return settings.logs_dir / "ray.log"
 
 
-def _require_own(folder: Path) -> None:
-    """The folder may lie in /tmp, where anybody could have made it first."""
+def private_temp_dir(settings: Settings) -> Path:
+    """Ray opens its temporary folder to everybody (mode 0777), so it lies in one that is ours alone."""
+    folder = settings.ray_dir
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # it may lie in /tmp, where anybody could have made it first
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
         raise LocalError("foreign_folder", f"{folder} belongs to another user.", f"Remove {folder}, then: helio up")
+    folder.chmod(0o700)
+    return folder / "t"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-import secrets
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,8 +35,8 @@ class JobFilter:
 
 
 def new_id(now_ms: int | None = None) -> str:
-    """`job-` and a ULID: 48 bits of time, 80 random bits; sorts by time of making."""
-    number = ((now_ms or time.time_ns() // 1_000_000) << 80) | secrets.randbits(80)
+    """`job-` and a ULID: 48 bits of time, 80 random bits; sorts by time of making. An id is no secret: tokens protect jobs."""
+    number = ((now_ms or time.time_ns() // 1_000_000) << 80) | random.getrandbits(80)
     return "job-" + "".join(CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
 
 
@@ -125,7 +125,7 @@ _DEFAULTS: dict[str, Any] = {  # Any: column values
     "error": "",
     "ray_submission_id": "",
     "gpu_ms_held": 0,
-    "gpu_ms_used": 0,
+    "gpu_ms_used": None,
     "waited_ms": 0,
     "ran_ms": 0,
     "cancel_requested": False,

@@ -108,7 +108,7 @@ class Job(Base):
     error: Mapped[str] = mapped_column(default="")
     result: Mapped[dict[str, Any] | None]  # Any: JSON
     gpu_ms_held: Mapped[int] = mapped_column(default=0)
-    gpu_ms_used: Mapped[int] = mapped_column(default=0)
+    gpu_ms_used: Mapped[int | None]
     waited_ms: Mapped[int] = mapped_column(default=0)
     ran_ms: Mapped[int] = mapped_column(default=0)
     cancel_requested: Mapped[bool] = mapped_column(Boolean, default=False)
@@ -160,7 +160,7 @@ class LeaseSpan(Base):
     gpu_milli: Mapped[int] = mapped_column(default=0)
     from_ms: Mapped[int]
     to_ms: Mapped[int | None]
-    used_ms: Mapped[int] = mapped_column(default=0)
+    used_ms: Mapped[int | None]
 
 
 class Event(Base):

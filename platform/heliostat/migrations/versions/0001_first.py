@@ -166,7 +166,7 @@ def _job() -> None:
         sa.Column("error", sa.Text(), nullable=False),
         sa.Column("result", Json, nullable=True),
         sa.Column("gpu_ms_held", Big, nullable=False),
-        sa.Column("gpu_ms_used", Big, nullable=False),
+        sa.Column("gpu_ms_used", Big, nullable=True),
         sa.Column("waited_ms", Big, nullable=False),
         sa.Column("ran_ms", Big, nullable=False),
         sa.Column("cancel_requested", sa.Boolean(), nullable=False),
@@ -209,7 +209,7 @@ def _lease_span() -> None:
         sa.Column("gpu_milli", Big, nullable=False),
         sa.Column("from_ms", Big, nullable=False),
         sa.Column("to_ms", Big, nullable=True),
-        sa.Column("used_ms", Big, nullable=False),
+        sa.Column("used_ms", Big, nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_lease_span")),
         sqlite_autoincrement=True,
     )
