@@ -6,6 +6,7 @@ the Origin check stops pages of other sites from changing anything or opening We
 
 from __future__ import annotations
 
+import itertools
 import re
 import secrets
 import time
@@ -19,6 +20,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from heliostat.api.problems import Problem, render
 
+PROCESS = secrets.token_hex(4)
+COUNT = itertools.count(1)
+"""Ids of requests without one: unique, made without asking the system for random bits each time."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,80}")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 API_VERSION = (b"heliostat-api-version", b"1")
@@ -50,7 +54,7 @@ class Guard:
             return
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
-        request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        request_id = given if REQUEST_ID.fullmatch(given) else f"{PROCESS}-{next(COUNT):06x}"
         scope.setdefault("state", {})["request_id"] = request_id
         problem = self._refusal(scope, headers)
         if scope["type"] == "websocket":
