@@ -262,7 +262,7 @@ class TestQueueFile:
 
 class TestHealth:
     async def test_ready_needs_the_bridge_and_the_store(
-        self, house: House, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+        self, house: House, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         assert (await client.get("/readyz")).json() == {"status": "ready"}
         house.control.bridge_up = False
@@ -273,6 +273,8 @@ class TestHealth:
 
         monkeypatch.setattr(house.store, "check", failing)
         assert (await client.get("/readyz")).status_code == 503
+        assert "bridge_down" in caplog.text
+        assert "Traceback" not in caplog.text
         assert (await client.get("/healthz")).status_code == 200
 
     async def test_figures_count_jobs_and_requests(self, house: House, client: httpx.AsyncClient, body: Body) -> None:

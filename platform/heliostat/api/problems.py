@@ -172,7 +172,11 @@ def install(app: FastAPI) -> None:
     async def handle(request: Request, error: Exception) -> Response:
         problem = _validation(error) if isinstance(error, RequestValidationError) else problem_of(error)
         if problem.status >= 500:
-            log.error("request_failed", exc_info=error, extra={"request_id": getattr(request.state, "request_id", "")})
+            fault = (
+                error if problem.code == "internal_error" else None
+            )  # of a known trouble the traceback tells nothing
+            request_id = getattr(request.state, "request_id", "")
+            log.error("request_failed %s %s %s: %s", problem.status, problem.code, request_id, problem, exc_info=fault)
         return render(request, problem)
 
     known: tuple[type[Exception], ...] = (

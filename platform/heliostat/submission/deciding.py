@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -74,18 +74,25 @@ def accept(
         "id": asked.id or job_id,
         "project": project,
         "user": principal.user,
-        "name": asked.name or _name(asked),
-        "kind": asked.kind,
         "queue": queue,
         "priority": priority,
         "priority_class": class_of(priority),
         "preemptibility": preemptibility,
+        "package_uri": working,
+        "submitted_ms": now_ms,
+        "state_since_ms": now_ms,
+        **_as_asked(asked),
+        **asdict(shape),
+    }
+    return Accepted(values, tuple(uri.removeprefix("gcs://") for uri in uploaded), asked.after)
+
+
+def _as_asked(asked: Asked) -> dict[str, Any]:  # Any: column values
+    """The columns that are what was asked for."""
+    return {
+        "name": asked.name or _name(asked),
+        "kind": asked.kind,
         "state": "held" if asked.hold else "queued",
-        "min_tasks": shape.min_tasks,
-        "max_tasks": shape.max_tasks,
-        "gpu_milli": shape.gpu_milli,
-        "cpu_milli": shape.cpu_milli,
-        "memory_bytes": shape.memory_bytes,
         "flavor": asked.flavor,
         "nodes": asked.nodes,
         "entrypoint": asked.entrypoint,
@@ -93,13 +100,9 @@ def accept(
         "env": dict(asked.env),
         "runtime_env": dict(asked.runtime_env),
         "job_metadata": dict(asked.metadata),
-        "package_uri": working,
         "dependencies": list(asked.after),
         "max_runtime_ms": _max_runtime_ms(asked.max_runtime_s),
-        "submitted_ms": now_ms,
-        "state_since_ms": now_ms,
     }
-    return Accepted(values, tuple(uri.removeprefix("gcs://") for uri in uploaded), asked.after)
 
 
 def unknown_project(project: str) -> Refused:
