@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -33,23 +34,30 @@ MARKS = {"ok": "✔", "warn": "!", "fail": "✖"}
 @click.option(
     "--port", type=click.IntRange(1, 65535), default=None, metavar="N", help="Port to listen on (default 8700)."
 )
+@click.option(
+    "--cluster-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE", default=None,
+    help="Take port and queues from metadata.heliostat of this Ray cluster file.",
+)  # fmt: skip
 @click.option("--show-token", is_flag=True, help="Print the administrator's token.")
 @click.option("--i-have-a-firewall", is_flag=True, help="Start although this machine can be reached from outside.")
 @json_option
 @pass_app
 def up(
     app: App, gpus: int | None, address: str, dashboard: str, ray_token_file: str | None, object_store: str | None,
-    host: str, port: int | None, show_token: bool, i_have_a_firewall: bool, as_json: bool,
+    host: str, port: int | None, cluster_file: Path | None, show_token: bool, i_have_a_firewall: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Start Ray and the control plane here, or join a cluster. Harmless to repeat: only what is missing is started."""
     with local_errors(), _steps(as_json) as progress:
         from heliostat import local
 
+        told = local.read_cluster_file(cluster_file) if cluster_file else local.ClusterFile()
         options = local.UpOptions(
             gpus=gpus, address=address, dashboard=dashboard, ray_token_path=ray_token_file or "", host=host,
-            object_store_bytes=memory_bytes(object_store), port=port or 0, i_have_a_firewall=i_have_a_firewall,
+            object_store_bytes=memory_bytes(object_store), port=port or told.port, i_have_a_firewall=i_have_a_firewall,
         )  # fmt: skip
         running = local.up(app.settings(), options, progress)
+    if told.queue_file:
+        _apply_queues(app, running, told.queue_file)
     token = app.settings().admin_token_path.read_text(encoding="utf-8").strip() if show_token else ""
     if as_json:
         show_json(_running_json(running, token))
@@ -65,6 +73,14 @@ def up(
             f"Commands go to profile '{settings.profile}' ({settings.url}); for this one: helio --url {running.control.url} ps"
         )
     hint(f"next: {running.next_command}")
+
+
+def _apply_queues(app: App, running: Running, queue_file: str) -> None:
+    from heliostat import connect
+
+    token = app.settings().admin_token_path.read_text(encoding="utf-8").strip()
+    changes = connect(running.control.url, token=token).apply_queues(queue_file).get("changes") or []
+    hint(f"{len(changes)} changes of queues put in force" if changes else "the queues are as the cluster file says")
 
 
 @click.command()

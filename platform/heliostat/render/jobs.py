@@ -51,7 +51,8 @@ def why(job: JobJson, now: datetime) -> str:
     state = job.get("state", "")
     sentence = (job.get("reason") or {}).get("sentence", "")
     if state in WAITING_STATES:
-        return "; ".join(part for part in (sentence or "waits", _place_in_queue(job), starts_in(job, now)) if part)
+        unheard = "until somebody releases it" if state == "held" else "submitted a moment ago"
+        return "; ".join(part for part in (sentence or unheard, _place_in_queue(job), starts_in(job, now)) if part)
     if state in TERMINAL_STATES:
         return outcome(job)
     again = f"attempt {job['attempts']}" if job.get("attempts", 1) > 1 else ""

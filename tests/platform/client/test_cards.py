@@ -142,7 +142,7 @@ WHY = [
     pytest.param({"state": "failed", "error": "out of memory"}, "out of memory", id="failed with a message"),
     pytest.param({"state": "failed", "exit_code": 3, "ran_s": 0.4}, "exit code 3, ran 0.4s", id="failed with a code"),
     pytest.param({"state": "cancelled"}, "never ran", id="cancelled before it ran"),
-    pytest.param({"state": "queued"}, "waits", id="queued without a reason yet"),
+    pytest.param({"state": "queued"}, "submitted a moment ago", id="queued without a reason yet"),
 ]
 
 

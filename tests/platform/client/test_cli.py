@@ -210,7 +210,7 @@ def test_explain(busy: FakeServer, helio: Helio) -> None:
 
 
 def test_doing_things_to_jobs(busy: FakeServer, helio: Helio) -> None:
-    assert helio("hold", "job-02").out == "job-02 held: waits; starts in about 12m\n"
+    assert helio("hold", "job-02").out == "job-02 held: until somebody releases it; starts in about 12m\n"
     assert helio("release", "job-02").out.startswith("job-02 queued")
     assert helio("priority", "job-02", "high").code == 0
     assert helio("edit", "job-02", "--gpus", "5", "--queue", "prod", "--json").json["gpus"]["min"] == 5
