@@ -76,7 +76,9 @@ def test_orders_and_resume(world: LeaseWorld, stray: Any, tmp_path: Path) -> Non
     assert cpu_seconds(controller) - before < 0.3
     assert lines(steps) == standing and not has_started(stray)
 
+    told_at = time.monotonic()
     end(driver, signal.SIGTERM)
+    assert (driver.returncode, time.monotonic() - told_at < 3) == (143, True)
     lease = world.grant("job-digits")
     driver = world.start(lease, run, [*DIGITS, "--epochs", "50"])
     started = world.wait_said(lease, STARTED, driver)

@@ -21,6 +21,7 @@ from heliostat_jobs.train.ray_train_private import (
     PlacementGroupCleanerCallback,
     check_version,
 )
+from heliostat_jobs.train.sigterm import ended_at_once
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +37,12 @@ def patch_trainer(module: ModuleType) -> None:
     @functools.wraps(original)
     def start(self: Any, **kwargs: Any) -> Any:
         attempt = Attempt.from_environment()
-        if attempt is not None and _lease_run(attempt, kwargs):
+        if attempt is None:
+            return original(self, **kwargs)
+        if _lease_run(attempt, kwargs):
             _use_our_controller(module)
-        return original(self, **kwargs)
+        with ended_at_once():
+            return original(self, **kwargs)
 
     setattr(trainer, START_METHOD, start)
 
