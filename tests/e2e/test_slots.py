@@ -223,20 +223,25 @@ def test_a_command_that_does_not_exist_says_so(rig: RealRig) -> None:
     assert "no-such-program" in rig.read_log("missing")
 
 
-def test_nothing_of_a_command_outlives_its_holder(rig: RealRig) -> None:
+@pytest.mark.parametrize("how", ["kill -9", "killed by its actor id"])
+def test_nothing_of_a_command_outlives_its_holder(rig: RealRig, how: str) -> None:
+    job = how.replace(" ", "-")
     line = "setsid sleep 4321 & sleep 4321 & echo up; wait"
-    ask(rig, p.PutLease, lease=lease_of(rig, "family", rig.slots()[:1], kind="command"))
-    spec = replace(rig.command("family", "wait"), argv=("/bin/bash", "-c", line))
-    ask(rig, p.StartCommand, job="family", attempt=1, epoch=1, spec=spec)
-    pid = rig.until(p.Acked, job="family", what=p.STARTED).facts["pid"]
+    ask(rig, p.PutLease, lease=lease_of(rig, job, rig.slots()[:1], kind="command"))
+    spec = replace(rig.command(job, "wait"), argv=("/bin/bash", "-c", line))
+    ask(rig, p.StartCommand, job=job, attempt=1, epoch=1, spec=spec)
+    pid = rig.until(p.Acked, job=job, what=p.STARTED).facts["pid"]
     deadline = time.monotonic() + 10
     while len(_sleepers()) < 2:
         assert time.monotonic() < deadline, "the command did not start its two children"
-    rig.crash_command("family", 1)
-    deadline = time.monotonic() + 5
+    if how == "kill -9":
+        rig.crash_command(job, 1)
+    else:
+        ask(rig, p.Hello)  # no lease covers it any more: the watchdog ends it
+    deadline = time.monotonic() + 8
     while _sleepers() or Path(f"/proc/{pid}").exists():
-        assert time.monotonic() < deadline, f"still there 5 s after the holder's death: {_sleepers()}"
-    end(rig, "family", 1)
+        assert time.monotonic() < deadline, f"still there 8 s after the holder's death: {_sleepers()}"
+    end(rig, job, 1)
 
 
 def _sleepers() -> list[str]:

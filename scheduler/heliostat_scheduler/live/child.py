@@ -5,6 +5,9 @@ says what to run, `term <grace ms>` asks the child to end, and end-of-file (the 
 everything at once. The child leads a session of its own; whatever daemonizes away from it comes back to us as its nearest
 subreaper and is killed too. Should we be killed ourselves, the kernel kills the child (PR_SET_PDEATHSIG).
 
+It leaves the family first (fork, new session): a Ray worker that exits in an orderly way kills its own children, and whoever ends a
+whole session must not take the one process that cleans up.
+
 Standard output: `pid <n>` when the child runs, `error <rc> <text>` when it could not be started, `exit <rc> <signal>` when it and
 all its descendants are gone.
 """
@@ -26,6 +29,9 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
 
 def main() -> None:
+    if os.fork():
+        os._exit(0)
+    os.setsid()
     wake, wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_in)
     signal.signal(signal.SIGCHLD, lambda *_: None)
