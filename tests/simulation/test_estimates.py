@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
-
 from heliostat_scheduler.core.goodput import Elastic, goodput_at, target_sizes
 from heliostat_scheduler.estimate.goodput import GoodputModel, Limits
 from heliostat_scheduler.estimate.history import RunHistory
@@ -68,7 +69,7 @@ def test_the_fit_recovers_a_known_law_within_a_tenth() -> None:
 
 def test_more_gpus_give_more_goodput_but_ever_less_each() -> None:
     curve = measured_model().curve([1, 2, 4, 8, 16])
-    assert all(low < high for low, high in zip(curve, curve[1:], strict=False))
+    assert all(low < high for low, high in pairwise(curve))
     assert curve[-1] < 16 * curve[0]
 
 

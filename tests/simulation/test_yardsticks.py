@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from heliostat_scheduler.simulator.__main__ import main
 from heliostat_scheduler.simulator.muri.replay import place_first_fit
 from heliostat_scheduler.simulator.philly.nodes import NodeGroup

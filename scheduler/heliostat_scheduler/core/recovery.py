@@ -13,18 +13,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from heliostat_scheduler.core.book import JobRec
 from heliostat_scheduler.core.harm import (
     Harm,
     Unit,
     Wish,
-    evictable,
-    lost_ms,
     own_harm,
     reclaim_harm,
-    safe_until,
-    surplus_tasks,
-    unit_amounts,
     victim_side_over,
     within,
 )
@@ -32,6 +26,7 @@ from heliostat_scheduler.core.model import TaskPlace
 from heliostat_scheduler.core.placement import ANY, ONE_NODE, find
 from heliostat_scheduler.core.space import WHOLE, NodeSpace
 from heliostat_scheduler.core.tree import QueueNode
+from heliostat_scheduler.core.victims import VictimIndex
 
 if TYPE_CHECKING:
     from heliostat_scheduler.core.state import State
@@ -44,8 +39,10 @@ SITES_PER_ROUND = 32
 class Search:
     """One search for one wish. `spent` counts the victims that were looked at (the unit of the work budget)."""
 
-    def __init__(self, state: State, wish: Wish, now_ms: int, at_ms: int | None = None) -> None:
+    def __init__(self, state: State, wish: Wish, index: VictimIndex, at_ms: int | None = None) -> None:
         self.state = state
+        self.index = index
+        now_ms = index.now_ms
         self.book = state.book
         self.wish = wish
         self.now_ms = now_ms
@@ -154,19 +151,25 @@ class Search:
         """Everything that may legally be asked, as surplus tasks and as whole jobs (looked up once)."""
         if self._found is not None:
             return self._found
-        shrinks: list[Unit] = []
-        evicts: list[Unit] = []
-        own = self.own_surplus and self._of_leaf(self.wish.leaf, shrinks, evicts)
+        self._found = ([], [])
+        wish = self.wish
+        own = self.own_surplus and self._of_leaf(wish.leaf)
         if self.state.policy.reclaim and self._may_reclaim(own):
-            keys = tuple(key for key, amount in self.wish.need if amount)
-            for leaf in self.book.tree.leaves:
-                if leaf is self.wish.leaf or not self.book.holding.get(leaf.name):
-                    continue
-                theirs = self.wish.below(self.book.tree, leaf)[1]
-                if victim_side_over(theirs, keys):
-                    self._of_leaf(leaf, shrinks, evicts)
-        self._found = (shrinks, evicts)
+            keys = tuple(key for key, amount in wish.need if amount)
+            leaves = [leaf for leaf in self.index.over(keys) if leaf is not wish.leaf]
+            leaves = [leaf for leaf in leaves if victim_side_over(wish.below(self.book.tree, leaf)[1], keys)]
+            if self._worth_looking(leaves):
+                for leaf in leaves:
+                    self._of_leaf(leaf)
         return self._found
+
+    def _worth_looking(self, leaves: list[QueueNode]) -> bool:
+        """Whether all of these queues and the own one together could give enough (an upper bound)."""
+        flavor = self.wish.flavor
+        if not flavor:
+            return True
+        most = sum(self.index.of(leaf, flavor).most for leaf in (*leaves, self.wish.leaf))
+        return self.book.soon.free_milli.get(flavor, 0) + most >= self.wish.spec.shape.gpu_milli * self.wish.count
 
     def _may_reclaim(self, own_evictable: bool) -> bool:
         """Cheap refusal: a queue above its own share reclaims nothing, unless its own lower work could make room first."""
@@ -175,39 +178,26 @@ class Search:
         leaf = (self.wish.leaf,)
         return any(within(leaf, self.wish.need, quota) for quota in (True, False))
 
-    def _of_leaf(self, leaf: QueueNode, shrinks: list[Unit], evicts: list[Unit]) -> bool:
-        wish, own = self.wish, leaf is self.wish.leaf
-        some = False
-        for rec in self.state.holders(leaf.name):
+    def _of_leaf(self, leaf: QueueNode) -> bool:
+        """Add the queue's victims; whether some of them could be evicted whole."""
+        wish, policy, own = self.wish, self.state.policy, leaf is self.wish.leaf
+        assert self._found is not None
+        shrinks, evicts = self._found
+        before = len(evicts)
+        for victim in self.index.of(leaf, wish.flavor).jobs:
             self.spent += 1
-            if rec.id == wish.spec.id or not rec.places or rec.id in self.state.just_started:
+            rec = victim.rec
+            if rec.id == wish.spec.id:
                 continue
-            if wish.flavor and rec.flavor != wish.flavor:
-                continue
-            if bool(wish.flavor) != bool(rec.spec.shape.gpu_milli):
-                continue
-            if safe_until(rec, self.state.policy) > self.protected_as_of:
+            if victim.safe_until > self.protected_as_of:
                 self.protected += 1
                 continue
-            surplus = surplus_tasks(rec)
-            if surplus and (not own or own_harm(self.state.policy, wish, rec, False)):
-                self.surplus_left[rec.id] = surplus
-                shrinks += self._surplus_units(rec, leaf)
-            if evictable(rec) and (not own or own_harm(self.state.policy, wish, rec, True)):
-                amounts = unit_amounts(rec, len(rec.places))
-                evicts.append(Unit(rec, leaf, rec.places, True, amounts, lost_ms(rec, self.now_ms)))
-                some = True
-        return some
-
-    @staticmethod
-    def _surplus_units(rec: JobRec, leaf: QueueNode) -> list[Unit]:
-        """One unit per task; those on nodes with few tasks of the job first."""
-        counts: dict[str, int] = {}
-        for place in rec.places:
-            counts[place.node] = counts.get(place.node, 0) + 1
-        order = sorted(range(len(rec.places)), key=lambda i: (counts[rec.places[i].node], rec.places[i].node, -i))
-        amounts = unit_amounts(rec, 1)
-        return [Unit(rec, leaf, (rec.places[i],), False, amounts, rec.spec.restart_cost_ms) for i in order]
+            if victim.surplus and (not own or own_harm(policy, wish, rec, False)):
+                self.surplus_left[rec.id] = victim.surplus_tasks
+                shrinks += victim.surplus
+            if victim.whole is not None and (not own or own_harm(policy, wish, rec, True)):
+                evicts.append(victim.whole)
+        return len(evicts) > before
 
     def _could_suffice(self, units: list[Unit]) -> bool:
         wish = self.wish
@@ -386,6 +376,8 @@ class Search:
         """Return every victim that is not needed, the most harmful first."""
         order = sorted(self.taken, key=lambda u: (not u.evict, -u.rec.spec.priority, -u.lost, u.rec.id))
         for unit in order:
+            if unit not in self.taken:  # its job was taken whole instead
+                continue
             self.put_back(unit)
             if self.fits() is None or not self._still_legal(unit):
                 self.take(unit)
