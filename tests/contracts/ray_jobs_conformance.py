@@ -87,7 +87,7 @@ class RayJobsConformance:
 
     def test_what_can_never_run_is_refused(self, world: RayJobsWorld) -> None:
         job = world.fresh()
-        wrong = replace(submission(job, world.quick(job)), metadata={"queue": 1})
+        wrong = replace(submission(job, world.quick(job)), metadata={"queue": 1})  # type: ignore[dict-item]
         with pytest.raises(RayRefused):
             world.jobs.submit(wrong)  # Ray wants strings
         assert world.jobs.info(f"{job}-a1") is None

@@ -81,7 +81,7 @@ def real(head: RayRecord) -> Iterator[RealWorld]:
 
 class TestDashboardJobs(RayJobsConformance):
     @pytest.fixture
-    def world(self, real: RealWorld) -> RealWorld:  # type: ignore[override]
+    def world(self, real: RealWorld) -> RealWorld:
         return real
 
 

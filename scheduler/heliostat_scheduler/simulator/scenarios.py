@@ -160,7 +160,7 @@ def start(case: Case) -> Run:
 
 def _held(case: Case, row: Row, free: dict[str, list[int]]) -> tuple[TaskPlace, ...]:
     """Devices of a running job: the named one for fractions, else the lowest free ones of the node."""
-    count = row.get("running_tasks", row["tasks"])
+    count: int = row.get("running_tasks", row["tasks"])
     if case.pool:
         return (TaskPlace("pool"),) * count
     places = []

@@ -44,5 +44,5 @@ class FakeWorld:
 
 class TestFakeRayJobs(RayJobsConformance):
     @pytest.fixture
-    def world(self) -> FakeWorld:  # type: ignore[override]
+    def world(self) -> FakeWorld:
         return FakeWorld()
