@@ -160,7 +160,7 @@ def start(case: Case) -> Run:
 
 def _held(case: Case, row: Row, free: dict[str, list[int]]) -> tuple[TaskPlace, ...]:
     """Devices of a running job: the named one for fractions, else the lowest free ones of the node."""
-    count: int = row.get("running_tasks", row["tasks"])
+    count: int = row["running_tasks"] if "running_tasks" in row else row["tasks"]
     if case.pool:
         return (TaskPlace("pool"),) * count
     places = []
