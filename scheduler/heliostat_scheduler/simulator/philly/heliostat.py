@@ -10,7 +10,7 @@ import heapq
 import math
 from collections.abc import Iterable
 
-from heliostat_scheduler.core.model import QueueSpec, TaskPlace
+from heliostat_scheduler.core.model import Policy, QueueSpec, TaskPlace
 from heliostat_scheduler.estimate.history import RunHistory
 from heliostat_scheduler.simulator.drive import Drive, rigid_job, uniform_nodes
 from heliostat_scheduler.simulator.philly.data import GPUS_PER_NODE, PhillyJob
@@ -36,10 +36,18 @@ class _Live:
 class PhillyWorld:
     """The executor and the clock. Times in whole seconds."""
 
-    def __init__(self, jobs: list[PhillyJob], nodes: dict[str, int]) -> None:
-        self.quota = {vc: count * GPUS_PER_NODE for vc, count in nodes.items()}
+    def __init__(
+        self,
+        jobs: list[PhillyJob],
+        nodes: dict[str, int],
+        policy: Policy | None = None,
+        quota: dict[str, int] | None = None,
+        pool: int | None = None,
+    ) -> None:
+        """`nodes` of each tenant make its quota and the pool, unless `quota` (GPUs) and `pool` (nodes) say otherwise."""
+        self.quota = quota or {vc: count * GPUS_PER_NODE for vc, count in nodes.items()}
         queues = tuple(QueueSpec(vc, quota=(("gpu", 1000 * gpus),)) for vc, gpus in self.quota.items())
-        self.drive = Drive(self, queues)
+        self.drive = Drive(self, queues, policy)
         self._ranks = Ranks(self.drive, RunHistory())
         self.shortfall = Shortfall(self.quota, self._waiting_gpus)
         self._arrivals = jobs
@@ -47,7 +55,7 @@ class PhillyWorld:
         self._ends: list[tuple[int, str]] = []
         self._now = 0
         self._done: list[Finished] = []
-        for event in uniform_nodes(sum(nodes.values()), GPUS_PER_NODE):
+        for event in uniform_nodes(pool or sum(nodes.values()), GPUS_PER_NODE):
             self.drive.apply(event, 0)
 
     # -- executor

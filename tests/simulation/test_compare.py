@@ -1,0 +1,68 @@
+"""Users' own traces: the format, the comparison and its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from heliostat_scheduler.simulator import compare, policies
+from heliostat_scheduler.simulator.own_traces import quotas
+from heliostat_scheduler.simulator.philly.data import PhillyJob
+from heliostat_scheduler.simulator.tables import BadInput
+
+ROWS = ["job_id,queue,submit_s,duration_s,num_gpus"] + [
+    f"j{i},{'ab'[i % 2]},{30 * i},{100 + 40 * (i % 5)},{(1, 2, 8, 4)[i % 4]}" for i in range(24)
+]
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    path = tmp_path / "own.csv"
+    path.write_text("\n".join(ROWS) + "\n")
+    return path
+
+
+def test_every_policy_finishes_every_job_and_the_report_stands_alone(trace: Path) -> None:
+    found = compare(trace, list(policies()), nodes=2)
+    assert [row["jobs"] for row in found.rows] == [24] * len(policies())
+    page = found.html()
+    assert page.startswith("<!doctype html>")
+    assert page.count("<svg") == 2
+    assert "http" not in page
+
+
+def test_parquet_says_the_same(trace: Path, tmp_path: Path) -> None:
+    csv = pytest.importorskip("pyarrow.csv")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    other = tmp_path / "own.parquet"
+    parquet.write_table(csv.read_csv(trace), other)
+    one, two = (compare(path, ["default"], nodes=2).rows[0] for path in (trace, other))
+    assert one["avg_jct_s"] == two["avg_jct_s"]
+
+
+def test_quotas_follow_demand_and_add_up() -> None:
+    jobs = [PhillyJob("1", "a", 0, 300, 1), PhillyJob("2", "b", 0, 100, 1), PhillyJob("3", "c", 0, 1, 1)]
+    assert sum(quotas(jobs, 16).values()) == 16
+    assert quotas(jobs, 16, {"c": 8})["c"] == 8
+    with pytest.raises(BadInput, match="add up"):
+        quotas(jobs, 4, {"a": 5})
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        pytest.param("submit_s,num_gpus\n1,1\n", "duration_s is missing", id="a column is missing"),
+        pytest.param("submit_s,duration_s,num_gpus\n1,x,1\n", "not a number", id="a cell is no number"),
+        pytest.param("submit_s,duration_s,num_gpus\n1,5,99\n", "never fit", id="a job is larger than the cluster"),
+    ],
+)
+def test_a_bad_trace_is_named(text: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=says):
+        compare(path, ["default"], nodes=1)
+
+
+def test_an_unknown_policy_lists_the_known_ones(trace: Path) -> None:
+    with pytest.raises(BadInput, match="tiresias"):
+        compare(trace, ["magic"], nodes=1)
