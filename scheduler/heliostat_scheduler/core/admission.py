@@ -55,6 +55,7 @@ class Admission:
     higher_waits: dict[str, int] = field(default_factory=dict)
     failed: dict[tuple[str, TaskShape, str, str], list[tuple[int, int, int]]] = field(default_factory=dict)
     pools: dict[tuple[str, str], Pool] = field(default_factory=dict)
+    safe_times: list[int] | None = None
     tried: set[Signature] = field(default_factory=set)
     holders: dict[str, list[str]] = field(default_factory=dict)
     fitting: dict[tuple[TaskShape, str, tuple[str, ...], str, int], int] = field(default_factory=dict)
@@ -97,7 +98,7 @@ class Admission:
         if group.structural is not None:
             return group.structural
         reasons: list[Reason] = []
-        for flavor in candidate_flavors(state, rec.spec):
+        for flavor in self._flavors(rec):
             if state.structure.largest(rec.spec.shape, flavor, rec.spec.spread, usable=True) < rec.spec.min_tasks:
                 continue
             found = self._try_flavor(leaf, rec, flavor)
@@ -105,6 +106,19 @@ class Admission:
                 return None
             reasons.append(found)
         return reasons[0]
+
+    def _flavors(self, rec: JobRec) -> tuple[str, ...]:
+        """The flavors in the order to try: where a demand mix is known, the one with the best place for the task comes first."""
+        state, spec = self.cycle.state, rec.spec
+        flavors = tuple(candidate_flavors(state, spec))
+        chooser = state.book.now.chooser
+        if chooser is None or len(flavors) < 2 or spec.min_tasks > 1:
+            return flavors
+        place = chooser.choose(state.book.now, spec.shape, flavors)
+        if place is None:
+            return flavors
+        best = state.book.nodes[place.node].spec.flavor
+        return (best, *(flavor for flavor in flavors if flavor != best))
 
     def _try_flavor(self, leaf: QueueNode, rec: JobRec, flavor: str) -> Reason | None:
         cycle, state = self.cycle, self.cycle.state
@@ -166,7 +180,7 @@ class Admission:
         if cycle.budget <= 0:
             cycle.exhausted = True
             return group.reason or reason(ReasonCode.PENDING_EVALUATION, ("position", state.waiting.position(rec) or 0))
-        search = Search(state, wish, cycle.now_ms)
+        search = Search(state, wish, cycle.victims)
         victims = search.run_shrinks()
         if victims is None and rule is None and self._migrate(rec, search):
             return None
@@ -291,16 +305,21 @@ class Admission:
         """Whether only minimum runtimes and cooldowns protect the victims, and until when."""
         cycle, state = self.cycle, self.cycle.state
         policy = state.policy
-        if not policy.min_runtime_ms and not any(r.evictions for r in state.book.jobs.values() if r.places):
-            return None
-        jobs = [r for leaf in state.book.tree.leaves for r in state.holders(leaf.name)]
-        times = cycle.soonest_safe(jobs)
+        if self.safe_times is None:
+            jobs = [r for leaf in state.book.tree.leaves for r in state.holders(leaf.name)]
+            self.safe_times = cycle.soonest_safe(jobs)
+        times = self.safe_times
         if not times:
             return None
         low, high = 0, len(times)
+        last = Search(state, wish, cycle.victims, at_ms=times[-1])
+        possible = last.run() is not None
+        cycle.budget -= last.spent
+        if not possible:
+            return None
         while low < high:
             middle = (low + high) // 2
-            search = Search(state, wish, cycle.now_ms, at_ms=times[middle])
+            search = Search(state, wish, cycle.victims, at_ms=times[middle])
             possible = search.run() is not None
             cycle.budget -= search.spent
             low, high = (low, middle) if possible else (middle + 1, high)

@@ -101,7 +101,9 @@ def _vacate(cycle: Cycle, rec: JobRec) -> None:
     """
     book = cycle.state.book
     nodes = [node for node in book.now.nodes.values() if node.opened and node.flavor == rec.flavor]
-    partial = sorted((node for node in nodes if 0 < node.whole < len(node.slots)), key=lambda node: (-node.whole, node.id))
+    partial = sorted(
+        (node for node in nodes if 0 < node.whole < len(node.slots)), key=lambda node: (-node.whole, node.id)
+    )
     for node in partial[:VACATE_TRIES]:
         moves = _moves_off(cycle, node.id, rec, [other for other in partial if other is not node])
         for mover, places in moves:
@@ -113,7 +115,9 @@ def _vacate(cycle: Cycle, rec: JobRec) -> None:
             return
 
 
-def _moves_off(cycle: Cycle, node_id: str, rec: JobRec, others: list[NodeSpace]) -> list[tuple[JobRec, tuple[TaskPlace, ...]]]:
+def _moves_off(
+    cycle: Cycle, node_id: str, rec: JobRec, others: list[NodeSpace]
+) -> list[tuple[JobRec, tuple[TaskPlace, ...]]]:
     """Where every job on the node could go, or nothing when one of them cannot."""
     book = cycle.state.book
     movers = [book.jobs[job_id] for job_id in sorted(book.on_node.get(node_id, ()))]

@@ -132,6 +132,8 @@ class Book:
         self.claimants: set[str] = set()
         self.leavers: set[str] = set()
         self.user_plan: dict[tuple[str, str, str], int] = {}
+        self.version = 0
+        self.leaf_version: dict[str, int] = {}
         self.touched: set[str] = set()
         self.nodes_touched: set[str] = set()
         self.node_hashes: dict[str, int] = {}
@@ -280,6 +282,8 @@ class Book:
             rec.counted = counted
             self._count(rec, 1)
         self._index(rec)
+        self.version += 1
+        self.leaf_version[spec.queue] = self.version
         self.touched.add(spec.id)
 
     def _count(self, rec: JobRec, sign: int) -> None:

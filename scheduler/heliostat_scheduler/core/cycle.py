@@ -17,6 +17,7 @@ from heliostat_scheduler.core.model import TaskPlace
 from heliostat_scheduler.core.placement import canonical
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
 from heliostat_scheduler.core.state import State
+from heliostat_scheduler.core.victims import VictimIndex
 
 
 def valid_sizes(rec: JobRec) -> tuple[int, ...]:
@@ -38,6 +39,10 @@ class Cycle:
     progressed: bool = False
     exhausted: bool = False
     recheck: list[int] = field(default_factory=list)
+    victims: VictimIndex = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.victims = VictimIndex(self.state, self.now_ms)
 
     # -- orders about single jobs
 

@@ -126,7 +126,7 @@ def _take_from_others(admission: Admission, rec: JobRec, count: int, evict: bool
     wish = cycle.wish(rec, flavor, count, evict)
     if rule_reason(state, wish.leaf, rec.spec, (), wish.core) is not None:
         return False
-    search = Search(state, wish, cycle.now_ms)
+    search = Search(state, wish, cycle.victims)
     search.own_surplus = own
     victims = search.run()
     cycle.budget -= search.spent

@@ -171,7 +171,7 @@ class Policy:
     aging_max_priority: int = 45
     starvation_ms: int = 24 * 3_600_000
     reservations: int = 4
-    work_budget: int = 200_000
+    work_budget: int = 10_000
     stale_gang_ms: int = 60_000
     forget_down_ms: int = 3_600_000
     resize_interval_ms: int = 30_000

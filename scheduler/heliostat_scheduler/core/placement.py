@@ -241,7 +241,9 @@ def compact(
     for place in own:
         mine.setdefault(place.node, []).append(place)
     whole, rest = divmod(count, per_node) if count > per_node else (0, count)
-    ranked = sorted(((node, node.room(shape)) for node in nodes), key=lambda item: (item[0].id not in mine, item[1], item[0].id))
+    ranked = sorted(
+        ((node, node.room(shape)) for node in nodes), key=lambda item: (item[0].id not in mine, item[1], item[0].id)
+    )
     full = [node for node, room in ranked if room >= per_node][:whole]
     if len(full) < whole:
         return None

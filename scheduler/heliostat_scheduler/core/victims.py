@@ -1,0 +1,103 @@
+"""What every queue's running jobs could give, looked up once per cycle and queue.
+
+An entry is kept until something of that queue's leases changes. The index also knows an upper bound of what a queue could give, so
+that a hopeless search is refused without looking at a single job.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from heliostat_scheduler.core.book import JobRec
+from heliostat_scheduler.core.harm import Unit, evictable, lost_ms, safe_until, surplus_tasks, unit_amounts
+from heliostat_scheduler.core.tree import QueueNode
+
+if TYPE_CHECKING:
+    from heliostat_scheduler.core.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Victim:
+    """One running job: as a whole, and task by task as far as it has surplus."""
+
+    rec: JobRec
+    safe_until: int
+    whole: Unit | None
+    surplus: tuple[Unit, ...]
+    surplus_tasks: int
+
+
+@dataclass(slots=True)
+class LeafVictims:
+    """All of one queue on one flavor. `most`: the sum that could be given at the very most, in milli-GPU."""
+
+    version: int
+    jobs: list[Victim] = field(default_factory=list)
+    most: int = 0
+
+
+class VictimIndex:
+    """The victims of one cycle."""
+
+    def __init__(self, state: State, now_ms: int) -> None:
+        self.state = state
+        self.now_ms = now_ms
+        self._leaves: dict[tuple[str, str], LeafVictims] = {}
+        self._over: dict[str, tuple[int, list[QueueNode]]] = {}
+
+    def of(self, leaf: QueueNode, flavor: str) -> LeafVictims:
+        """flavor '' means CPU-only jobs."""
+        version = self.state.book.leaf_version.get(leaf.name, 0)
+        found = self._leaves.get((leaf.name, flavor))
+        if found is None or found.version != version:
+            found = self._leaves[(leaf.name, flavor)] = self._build(leaf, flavor, version)
+        return found
+
+    def over(self, keys: tuple[str, ...]) -> list[QueueNode]:
+        """Queues above their share or guarantee in some of these resources: only they can be reclaimed from."""
+        found: list[QueueNode] = []
+        for key in keys:
+            found += [leaf for leaf in self._over_in(key) if leaf not in found]
+        return found
+
+    def _over_in(self, key: str) -> list[QueueNode]:
+        version = self.state.book.version
+        cached = self._over.get(key)
+        if cached is None or cached[0] != version:
+            leaves = [leaf for leaf in self.state.book.tree.leaves if _above(leaf, key)]
+            cached = self._over[key] = (version, leaves)
+        return cached[1]
+
+    def _build(self, leaf: QueueNode, flavor: str, version: int) -> LeafVictims:
+        found = LeafVictims(version)
+        for rec in self.state.holders(leaf.name):
+            if not rec.places or rec.id in self.state.just_started:
+                continue
+            if bool(flavor) != bool(rec.spec.shape.gpu_milli) or (flavor and rec.flavor != flavor):
+                continue
+            whole = None
+            if evictable(rec):
+                whole = Unit(rec, leaf, rec.places, True, unit_amounts(rec, len(rec.places)), lost_ms(rec, self.now_ms))
+            surplus = surplus_tasks(rec)
+            if whole is None and not surplus:
+                continue
+            units = tuple(surplus_units(rec, leaf)) if surplus else ()
+            found.jobs.append(Victim(rec, safe_until(rec, self.state.policy), whole, units, surplus))
+            found.most += rec.spec.shape.gpu_milli * (len(rec.places) if whole is not None else surplus)
+        return found
+
+
+def surplus_units(rec: JobRec, leaf: QueueNode) -> list[Unit]:
+    """One unit per task; those on nodes with few tasks of the job first."""
+    counts: dict[str, int] = {}
+    for place in rec.places:
+        counts[place.node] = counts.get(place.node, 0) + 1
+    order = sorted(range(len(rec.places)), key=lambda i: (counts[rec.places[i].node], rec.places[i].node, -i))
+    amounts = unit_amounts(rec, 1)
+    return [Unit(rec, leaf, (rec.places[i],), False, amounts, rec.spec.restart_cost_ms) for i in order]
+
+
+def _above(leaf: QueueNode, key: str) -> bool:
+    plan = leaf.plan.get(key, 0)
+    return plan > leaf.entitled.get(key, 0) or plan > leaf.secured.get(key, 0)
