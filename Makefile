@@ -44,6 +44,12 @@ e2e: $(STAMP)  ## Only the tests that start Ray
 sim: $(STAMP)  ## Replay the shared scheduling scenarios
 	$(BIN)/python -m heliostat_scheduler.simulator scenarios tests/simulation/scenarios.yaml
 
+fuzz: $(STAMP)  ## 100,000 cycles of seeded faults, each followed by the fixpoint check; ARGS="--seed 7 --cycles 5000"
+	$(BIN)/python -m heliostat_scheduler.simulator fuzz $(ARGS)
+
+mutants: $(STAMP)  ## 200 mutants of the engine drawn by seed, and which of them the tests kill; ARGS="--number 20"
+	$(BIN)/python -m tests.mutants $(ARGS)
+
 bench: $(STAMP)  ## Platform benchmark beside its baselines; ARGS="--quick" for a short one
 	$(BIN)/python -m benchmarks.platform $(ARGS)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from heliostat_scheduler.simulator import suites
+from heliostat_scheduler.simulator import fuzz, suites
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,6 +25,10 @@ def parser() -> argparse.ArgumentParser:
     scenarios = commands.add_parser("scenarios", help="conformance facts: passed and failed by id")
     scenarios.add_argument("file", type=Path)
     scenarios.set_defaults(run=suites.scenarios)
+    fuzzing = commands.add_parser("fuzz", help="seeded faults until a number of cycles; exit 1 on a violation")
+    fuzzing.add_argument("--cycles", type=_positive, default=100_000)
+    fuzzing.add_argument("--seed", type=int, default=1, help="the first seed; the next runs take the ones after it")
+    fuzzing.set_defaults(run=fuzz.fuzz)
     return top
 
 
