@@ -26,6 +26,7 @@ FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 15.0
 LOOK_FOR_RAY_S = 1.0
 END_PATIENCE_S = 5.0
+LAST_WORD_S = 20.0
 
 
 class BridgeLink:
@@ -60,15 +61,17 @@ class BridgeLink:
         with self._lock:
             return 0 if self._child is None else self._child.pid
 
-    def close(self) -> None:
-        """End the bridge: its pipe closes, and it has a few seconds to go."""
+    def close(self, last: Command | None = None) -> None:
+        """End the bridge: after a last command its pipe closes, and it has a few seconds to go."""
         self._closed.set()
         with self._lock:
             child = self._child
+            if last is not None:
+                self._lines.put(protocol.encode(last))
             self._lines.put(None)
         if child is not None:
             try:
-                child.wait(END_PATIENCE_S)
+                child.wait(END_PATIENCE_S if last is None else LAST_WORD_S)
             except subprocess.TimeoutExpired:
                 child.kill()
 

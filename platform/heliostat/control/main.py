@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from heliostat_scheduler.live.protocol import Bye
 
 from heliostat.access import Tokens
 from heliostat.api.app import create_app
@@ -149,11 +150,20 @@ class ControlPlane:
             self.stop.set()
             self.inbox.wake()
             loop_thread.join(10)
-            self.link.close()
+            self.link.close(self._farewell())
             self.pool.close()
             self.dashboard.close()
             self.store.close()
             log("info", "control_stopped", {"pid": os.getpid()})
+
+    def _farewell(self) -> Bye | None:
+        """A cluster that we only joined gets its GPUs back when no job of ours runs there."""
+        record = self.head.record()
+        joined = record is not None and record.mode == "attached"
+        executor = self.loop.executor
+        if not joined or executor.attempts or not self.loop.bridge.connected:
+            return None
+        return Bye(next(executor.ids), executor.term, remove_slots=True)
 
     def _reserve(self) -> int:
         record = self.head.record()

@@ -156,6 +156,7 @@ def _attempt(job: Job, lease: LeaseRow, row: AttemptRow, now_ms: int) -> Attempt
     if row.ended_ms is not None:
         attempt.ending = _ending(row, job, now_ms)
     attempt.phase = _phase(attempt)
+    attempt.runner_seen = attempt.phase is Phase.ORDERED  # else it would have been ended at once
     attempt.log_saved = attempt.is_command
     return attempt
 

@@ -7,6 +7,7 @@ package never imports ray. It prints one JSON object; see heliostat_scheduler.li
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from importlib.metadata import version
@@ -21,7 +22,8 @@ from heliostat.local.records import RayRecord
 from heliostat.settings import Settings
 
 PROBE = "heliostat_scheduler.live.attach"
-PROBE_TIMEOUT_S = 120.0
+PROBE_TIMEOUT_S = 150.0
+CONNECT_S = 10.0
 
 
 def inspect(settings: Settings, address: str, dashboard: str, token_path: str) -> RayRecord:
@@ -34,12 +36,26 @@ def inspect(settings: Settings, address: str, dashboard: str, token_path: str) -
             f"There is no Ray token at {token}.",
             "Give the cluster's token file: helio up --address HOST:PORT --ray-token-file PATH",
         )
+    _require_listener(address)
     draft = RayRecord("attached", address, dashboard.rstrip("/"), str(token), version("ray"))
     found = _probe(settings, draft)
     record = RayRecord("attached", address, dashboard.rstrip("/") or found["dashboard_url"], str(token), version("ray"))
     _check_version(record)
     _check_nodes(found["nodes"])
     return record
+
+
+def _require_listener(address: str) -> None:
+    """A driver would try for minutes where nobody listens."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+    except (OSError, ValueError) as error:
+        raise LocalError(
+            "unreachable",
+            f"Nobody answers at {address}: {error}.",
+            "Give the cluster's GCS address: --address HOST:6379",
+        ) from error
 
 
 def _probe(settings: Settings, draft: RayRecord) -> dict[str, Any]:  # Any: JSON
