@@ -7,7 +7,16 @@ from heliostat_scheduler.simulator.scenarios import Case, load, run_case
 
 CASES = load(Path(__file__).with_name("scenarios.yaml"))
 
+DIFFERENT = {
+    "consol-06-consolidate-then-reclaim": "reclaims one whole 2-GPU job instead of a 1-GPU job plus a move: docs/decisions/0005-reclaim-before-moves.md",
+}
+"""Profile cases that we answer differently on purpose. General cases have no exceptions."""
+
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.portability}-{case.id}")
 def test_fact(case: Case) -> None:
-    assert run_case(case) == []
+    problems = run_case(case)
+    if case.id in DIFFERENT:
+        assert case.portability == "profile" and problems, "it agrees now: take it off the list"
+    else:
+        assert problems == []

@@ -55,6 +55,7 @@ class Admission:
     higher_waits: dict[str, int] = field(default_factory=dict)
     failed: dict[tuple[str, TaskShape, str, str], list[tuple[int, int, int]]] = field(default_factory=dict)
     pools: dict[tuple[str, str], Pool] = field(default_factory=dict)
+    immovable: dict[tuple[TaskShape, str, str], list[tuple[int, int]]] = field(default_factory=dict)
     safe_times: list[int] | None = None
     tried: set[Signature] = field(default_factory=set)
     holders: dict[str, list[str]] = field(default_factory=dict)
@@ -219,8 +220,17 @@ class Admission:
             return False
         if policy.reclaim and (policy.reclaim_rule == "share" or self._may_reclaim(leaf, wish)):
             return False
+        return not self._could_move(spec, wish)
+
+    def _could_move(self, spec: JobSpec, wish: Wish) -> bool:
+        """Whether moving others together could make room, as far as was not tried in this pass already."""
+        if not self.cycle.state.policy.consolidate:
+            return False
+        tried = self.immovable.get((spec.shape, spec.spread, wish.flavor), ())
+        if any(spec.priority <= priority and wish.count >= count for priority, count in tried):
+            return False
         key, needs = max(wish.need, key=lambda pair: pair[1], default=("", 0))
-        return not (policy.consolidate and self._free(key, wish) >= needs)
+        return self._free(key, wish) >= needs
 
     def _may_reclaim(self, leaf: QueueNode, wish: Wish) -> bool:
         return any(within((leaf,), wish.need, quota) for quota in (True, False))
@@ -270,15 +280,14 @@ class Admission:
     def _migrate(self, rec: JobRec, search: Search) -> bool:
         """Whether others could be moved together so that the job fits; if so, that is ordered."""
         cycle, book, wish = self.cycle, self.cycle.state.book, search.wish
-        if not self.cycle.state.policy.consolidate or rec.phase is not Phase.WAITING:
-            return False
-        key, needs = max(wish.need, key=lambda pair: pair[1], default=("", 0))
-        if self._free(key, wish) < needs:
+        if rec.phase is not Phase.WAITING or not self._could_move(rec.spec, wish):
             return False
         found = consolidate(search)
-        cycle.budget -= search.spent
         if found is None:
+            key = (rec.spec.shape, rec.spec.spread, wish.flavor)
+            self.immovable.setdefault(key, []).append((rec.spec.priority, wish.count))
             return False
+        cycle.budget -= search.spent
         moves, places = found
         cycle.migrate(rec, moves, ())
         self.cycle.state.part(rec)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 
+from heliostat_scheduler.core.book import JobRec
 from heliostat_scheduler.core.codec import to_json
-from heliostat_scheduler.core.model import Policy
-from heliostat_scheduler.core.snapshot import job_record, node_record
+from heliostat_scheduler.core.model import JobSpec, Policy
+from heliostat_scheduler.core.snapshot import moving_record, node_record
 from heliostat_scheduler.core.state import State
 
 _MODULUS = 1 << 256
@@ -25,6 +26,7 @@ class Digest:
 
     def __init__(self) -> None:
         self._jobs: dict[str, int] = {}
+        self._specs: dict[str, tuple[JobSpec, str]] = {}
         self._sum = 0
         self._state: State | None = None
 
@@ -38,8 +40,10 @@ class Digest:
         for job_id in touched:
             self._sum -= self._jobs.pop(job_id, 0)
             rec = book.jobs.get(job_id)
-            if rec is not None:
-                value = int.from_bytes(hashlib.sha256(to_json(job_record(rec)).encode()).digest(), "big")
+            if rec is None:
+                self._specs.pop(job_id, None)
+            else:
+                value = self._job_hash(rec)
                 self._jobs[job_id] = value
                 self._sum += value
         self._sum %= _MODULUS
@@ -57,6 +61,14 @@ class Digest:
             "now_ms": state.now_ms,
         }
         return hashlib.sha256(to_json(small).encode()).hexdigest()
+
+    def _job_hash(self, rec: JobRec) -> int:
+        """The specification rarely changes, so its hash is kept."""
+        known = self._specs.get(rec.id)
+        if known is None or known[0] is not rec.spec:
+            known = self._specs[rec.id] = (rec.spec, hashlib.sha256(to_json(rec.spec).encode()).hexdigest())
+        body = to_json(moving_record(rec)) + known[1]
+        return int.from_bytes(hashlib.sha256(body.encode()).digest(), "big")
 
     def _nodes(self, state: State) -> str:
         rows = state.book.node_hashes

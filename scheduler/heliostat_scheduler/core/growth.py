@@ -7,6 +7,8 @@ then the smaller job. A queue that is within its entitlement may also take back 
 
 from __future__ import annotations
 
+import heapq
+
 from heliostat_scheduler.core.admission import Admission
 from heliostat_scheduler.core.balance import balanced
 from heliostat_scheduler.core.book import JobRec, Phase, core_tasks, reason, task_amounts
@@ -39,13 +41,17 @@ def grow(admission: Admission) -> None:
     if not cycle.state.policy.grow:
         return
     book = cycle.state.book
-    candidates = [book.jobs[job_id] for job_id in _growable(cycle)]
-    while candidates:
-        keyed = sorted((_gain(cycle, rec), index) for index, rec in enumerate(candidates))
-        rec = candidates[keyed[0][1]]
+    heap = [_gain(cycle, book.jobs[job_id]) for job_id in _growable(cycle)]
+    heapq.heapify(heap)
+    while heap:
+        rec = book.jobs[heap[0][-1]]
+        key = _gain(cycle, rec)
+        if key != heap[0]:
+            heapq.heapreplace(heap, key)
+            continue
         step = next_step(rec)
         if step is None or not _extend(cycle, rec, step):
-            candidates.remove(rec)
+            heapq.heappop(heap)
     for job_id in _growable(cycle):
         rec = book.jobs[job_id]
         step = next_step(rec)

@@ -49,7 +49,9 @@ def find(
 def _find_flavor(
     space: Space, flavor: str, shape: TaskShape, count: int, spread: str, near: frozenset[str]
 ) -> tuple[TaskPlace, ...] | None:
-    if spread in (ANY, ONE_NODE) and shape.gpu_milli >= WHOLE and not near:
+    if spread == ANY and shape.gpu_milli >= WHOLE:
+        return _find_whole(space, flavor, shape, count, spread, near)
+    if spread == ONE_NODE and shape.gpu_milli >= WHOLE and not near:
         return _find_whole(space, flavor, shape, count, spread)
     if shape.gpu_milli < WHOLE and count == 1 and spread in (ANY, ONE_NODE) and not near:
         return _find_fraction(space, flavor, shape)
@@ -57,13 +59,21 @@ def _find_flavor(
     return _find_in(nodes, shape, count, spread, near)
 
 
-def _find_whole(space: Space, flavor: str, shape: TaskShape, count: int, spread: str) -> tuple[TaskPlace, ...] | None:
+def _find_whole(
+    space: Space, flavor: str, shape: TaskShape, count: int, spread: str, near: frozenset[str] = frozenset()
+) -> tuple[TaskPlace, ...] | None:
     """Whole devices through the index: the tightest node that holds all, else the emptiest nodes first."""
     per_task = shape.gpu_milli // WHOLE
     rows = space.by_whole.get(flavor, [])
     chosen: list[tuple[NodeSpace, int]] = []
     used: set[str] = set()
     left = count
+    for held in sorted(near & space.nodes.keys(), key=lambda node_id: (-space.nodes[node_id].room(shape), node_id)):
+        room = min(left, space.nodes[held].room(shape))
+        if room and space.nodes[held].flavor == flavor:
+            chosen.append((space.nodes[held], room))
+            left -= room
+        used.add(held)
     while left:
         node = _tightest(space, rows, per_task, left, shape, used)
         if node is not None:

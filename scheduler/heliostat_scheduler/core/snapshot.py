@@ -21,7 +21,12 @@ _DEFAULTS = {field.name: field.default for field in fields(JobRec) if field.name
 
 def job_record(rec: JobRec) -> dict[str, Any]:  # Any: JSON
     """One job; fields at their default are left out."""
-    body: dict[str, Any] = {"spec": encode(rec.spec)}
+    return {"spec": encode(rec.spec), **moving_record(rec)}
+
+
+def moving_record(rec: JobRec) -> dict[str, Any]:  # Any: JSON
+    """All but the specification."""
+    body: dict[str, Any] = {}
     for name in _FIELDS:
         value = getattr(rec, name)
         if value != _DEFAULTS[name]:
