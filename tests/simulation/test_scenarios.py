@@ -8,7 +8,7 @@ from heliostat_scheduler.simulator.scenarios import Case, load, run_case
 CASES = load(Path(__file__).with_name("scenarios.yaml"))
 
 DIFFERENT = {
-    "consol-06-consolidate-then-reclaim": "reclaims one whole 2-GPU job instead of a 1-GPU job plus a move: docs/decisions/0005-reclaim-before-moves.md",
+    "consol-06-consolidate-then-reclaim": "evicts one 2-GPU job, not a 1-GPU job plus a move: docs/decisions/0005",
 }
 """Profile cases that we answer differently on purpose. General cases have no exceptions."""
 

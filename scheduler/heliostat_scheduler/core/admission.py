@@ -52,7 +52,7 @@ class Admission:
     full: bool
     nowhere_now: set[tuple[Footprint, str]] = field(default_factory=set)
     nowhere_soon: set[tuple[Footprint, str]] = field(default_factory=set)
-    higher_waits: dict[str, int] = field(default_factory=dict)
+    highest: dict[str, int] = field(default_factory=dict)
     failed: dict[tuple[str, TaskShape, str, str], list[tuple[int, int, int]]] = field(default_factory=dict)
     pools: dict[tuple[str, str], Pool] = field(default_factory=dict)
     immovable: dict[tuple[TaskShape, str, str], list[tuple[int, int]]] = field(default_factory=dict)
@@ -72,7 +72,6 @@ class Admission:
                 merge.advance(leaf, group)
                 continue
             group.reason, group.fresh = why, False
-            self._note_waiting(leaf, group)
             merge.drop(leaf, group)
         for line in state.waiting.lines.values():
             line.fresh.clear()
@@ -87,11 +86,14 @@ class Admission:
         else:
             state.searched = set()
 
-    def _note_waiting(self, leaf: QueueNode, group: Group) -> None:
-        if group.feasible:
-            self.higher_waits[leaf.name] = max(
-                self.higher_waits.get(leaf.name, group.spec.priority), group.spec.priority
-            )
+    def _highest_waiting(self, leaf: QueueNode) -> int:
+        """The highest class that waits in this queue and could ever start."""
+        found = self.highest.get(leaf.name)
+        if found is None:
+            groups = self.cycle.state.waiting.line(leaf.name).groups.values()
+            found = max((group.spec.priority for group in groups if group.feasible), default=0)
+            self.highest[leaf.name] = found
+        return found
 
     def consider(self, leaf: QueueNode, group: Group, rec: JobRec) -> Reason | None:
         """None: the job started or got a promise."""
@@ -274,7 +276,6 @@ class Admission:
         if why is None:
             return False
         group.reason, group.fresh = why, False
-        self._note_waiting(leaf, group)
         return True
 
     def _migrate(self, rec: JobRec, search: Search) -> bool:
@@ -380,7 +381,7 @@ class Admission:
         if free >= needs:
             code = ReasonCode.FRAGMENTED if spec.spread == ANY else ReasonCode.TOPOLOGY_UNSATISFIED
             return reason(code, *facts, ("best", fits), ("spread", spec.spread), blockers=blockers)
-        higher = self.higher_waits.get(leaf.name, 0)
+        higher = self._highest_waiting(leaf)
         if higher > spec.priority:
             return reason(
                 ReasonCode.BELOW_PRIORITY, *facts, ("priority", spec.priority), ("first", higher), blockers=blockers

@@ -31,13 +31,14 @@ def plan_sizes(cycle: Cycle) -> dict[str, int]:
     if not cycle.state.policy.grow:
         return {}
     targets: dict[str, int] = {}
-    for (_, flavor), jobs in sorted(_groups(cycle).items()):
+    for (queue, flavor), jobs in sorted(_groups(cycle).items()):
         gpu = jobs[0].spec.shape.gpu_milli
         if any(rec.spec.shape.gpu_milli != gpu for rec in jobs):
             continue
         free = max(0, cycle.state.book.now.free_milli.get(flavor, 0)) // gpu
         capacity = free + sum(len(rec.places) for rec in jobs)
-        targets |= target_sizes([_elastic(cycle, rec) for rec in jobs], capacity)
+        fair = _fair_share(cycle, queue, flavor, free)
+        targets |= target_sizes([_elastic(cycle, rec) for rec in jobs], capacity, fair)
     for job_id in sorted(targets):
         rec = cycle.state.book.jobs[job_id]
         drop = len(rec.places) - targets[job_id]
@@ -82,6 +83,14 @@ def _groups(cycle: Cycle) -> dict[tuple[str, str], list[JobRec]]:
         flavor = rec.flavor or (rec.spec.flavors or flavors or ("",))[0]
         groups.setdefault((rec.spec.queue, flavor), []).append(rec)
     return groups
+
+
+def _fair_share(cycle: Cycle, queue: str, flavor: str, free: int) -> int:
+    """Tasks per balanced job of the queue, counting also those that must not be changed just now."""
+    jobs = [cycle.state.book.jobs[job_id] for job_id in sorted(cycle.state.elastic)]
+    mine = [rec for rec in jobs if rec.spec.queue == queue and balanced(rec) and rec.flavor in ("", flavor)]
+    held = sum(len(rec.places) + len(rec.claim) for rec in mine)
+    return max(1, -(-(free + held) // max(1, len(mine))))
 
 
 def _elastic(cycle: Cycle, rec: JobRec) -> Elastic:

@@ -72,9 +72,13 @@ def goodput_at(table: tuple[tuple[int, int], ...], tasks: int) -> int:
     return below[1]
 
 
-def target_sizes(jobs: list[Elastic], capacity: int, budget: int = 400) -> dict[str, int]:
-    """Tasks per job, summing to at most `capacity` (at least what they hold now is assumed to fit)."""
-    fair = max(1, -(-capacity // max(1, len(jobs))))
+def target_sizes(jobs: list[Elastic], capacity: int, fair: int | None = None, budget: int = 400) -> dict[str, int]:
+    """Tasks per job, summing to at most `capacity` (at least what they hold now is assumed to fit).
+
+    fair: the share per job, when more jobs take part than may be changed now.
+    """
+    if fair is None:
+        fair = max(1, -(-capacity // max(1, len(jobs))))
     climbers = [_Climber(job, fair) for job in sorted(jobs, key=lambda job: job.id)]
     free = capacity - sum(job.held for job in jobs)
     for _ in range(budget):
