@@ -27,6 +27,8 @@ GRID = 50
 _START = np.array([0.1, 0.01, 0.1, 0.01, 0.1, 0.01])
 _PRIOR = 1e-3
 _GSTART = 0.5
+_NEGLIGIBLE = 1e-4
+"""Seconds below which a parameter is not worth starting from: in log space its gradient is nil, and it would never grow again."""
 _GAMMA_PRIOR = 0.005
 _RATIO_PRIOR = 0.02
 _ALPHA_C, _BETA_C, _ALPHA_N, _BETA_N, _ALPHA_R, _BETA_R = range(6)
@@ -143,9 +145,11 @@ class GoodputModel:
         free = [i for i in range(6) if i not in fixed]
         base = _START.copy()
         base[list(fixed)] = list(fixed.values())
+        default = np.append(np.log(base[free]), _GSTART)
+        starts = [default]
         if self.params is not None:
-            base[free] = np.maximum(self.params[free], 1e-6)
-        start = np.append(np.log(base[free]), _GSTART)
+            known = np.where(self.params[free] > _NEGLIGIBLE, self.params[free], base[free])
+            starts.append(np.append(np.log(known), max(_GSTART, np.sqrt(self.gamma - 1))))
 
         def unpack(x: Floats) -> tuple[Floats, float]:
             params = base.copy()
@@ -160,10 +164,11 @@ class GoodputModel:
                 np.log(accum_s / accum) * share,
                 np.log(step_s / step) * share,
                 [_GAMMA_PRIOR * (gamma - 1), _RATIO_PRIOR * params[_BETA_N] / params[_ALPHA_N], _RATIO_PRIOR * params[_BETA_R] / params[_ALPHA_R]],
-                _PRIOR * (x - start),
+                _PRIOR * (x - default),
             ])  # fmt: skip
 
-        found = least_squares(residuals, start, method="lm", max_nfev=200)
+        fits = [least_squares(residuals, start, method="lm", max_nfev=200) for start in starts]
+        found = min(fits, key=lambda fit: float(fit.cost))
         params, self.gamma = unpack(found.x)
         if not np.any(nodes > 1):
             params[_ALPHA_N] = max(params[_ALPHA_N], 1.1 * params[_ALPHA_R])
