@@ -198,7 +198,7 @@ class Admission:
             state.policy.preemption_delay_ms if rec.spec.preemption_delay_ms is None else rec.spec.preemption_delay_ms
         )
         due = rec.spec.submitted_at_ms + delay
-        if due > cycle.now_ms:
+        if delay and due > cycle.now_ms:
             cycle.recheck.append(due)
             blockers = [unit.rec.id for unit in victims]
             return reason(ReasonCode.PREEMPTION_DELAY, ("delay_ms", delay), blockers=_distinct(blockers), until=due)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from heliostat_scheduler.core.state import State
 
 SiteCost = tuple[int, int, int, int]
-HarmKey = tuple[int, int, int, int, int, int, str]
+HarmKey = tuple[int, int, int, int, int, int, int, str]
 SITES_PER_ROUND = 32
 
 
@@ -103,8 +103,8 @@ class Search:
             over = max((top.plan.get(k, 0) - top.entitled.get(k, 0) for k, _ in unit.amounts), default=0)
         rec = unit.rec
         if kind is Harm.ROTATE:
-            return (kind, -rec.rank, unit.lost_ms, 0, 0, -rec.started_at, rec.id)
-        return (kind, max(0, fall), unit.lost_ms, rec.spec.priority, -over, -rec.started_at, rec.id)
+            return (kind, -rec.rank, unit.lost_ms, 0, 0, -rec.started_at, -rec.spec.submitted_at_ms, rec.id)
+        return (kind, max(0, fall), unit.lost_ms, rec.spec.priority, -over, -rec.started_at, -rec.spec.submitted_at_ms, rec.id)
 
     def allowed(self) -> bool:
         """Whether limits and lending limits let the wish in, in the tried state."""
