@@ -11,10 +11,17 @@ from dataclasses import dataclass
 
 from heliostat_scheduler.core.book import JobRec, core_tasks, task_amounts
 from heliostat_scheduler.core.harm import within
-from heliostat_scheduler.core.judge import candidate_flavors, personal_reason, queue_bound, structural_reason
-from heliostat_scheduler.core.model import Amounts
+from heliostat_scheduler.core.judge import (
+    candidate_flavors,
+    personal_reason,
+    queue_bound,
+    rule_reason,
+    structural_reason,
+)
+from heliostat_scheduler.core.model import CPU, MEMORY, Amounts
 from heliostat_scheduler.core.placement import find, largest
 from heliostat_scheduler.core.reasons import Reason, ReasonCode, Remedy
+from heliostat_scheduler.core.space import Space
 from heliostat_scheduler.core.state import State
 
 Facts = tuple[tuple[str, int | str], ...]
@@ -40,20 +47,6 @@ class Explanation:
     position: int | None
     estimated_start_ms: int | None
     as_of_ms: int
-
-
-TIME_CODES = frozenset(
-    {
-        ReasonCode.BACKOFF,
-        ReasonCode.COOLDOWN,
-        ReasonCode.PREEMPTION_DELAY,
-        ReasonCode.WAITING_FOR_VICTIMS,
-        ReasonCode.RESERVED_FOR,
-        ReasonCode.BACKFILL_TOO_LONG,
-        ReasonCode.PENDING_EVALUATION,
-    }
-)
-"""Codes that time alone resolves; their reason says when."""
 
 
 def checks_of(state: State, rec: JobRec) -> tuple[Check, ...]:
@@ -90,12 +83,13 @@ def _queue_checks(state: State, rec: JobRec, need: Amounts, core: Amounts) -> li
         for key, amount in need:
             plan = node.plan.get(key, 0)
             quota, share = node.quota_of(key, capacity.get(key, 0)), node.entitled.get(key, 0)
-            base: Facts = (("needs", amount), ("queue", node.name), ("resource", key), ("used", plan))
+            asked: Facts = (("needs", amount), ("queue", node.name), ("resource", key))
+            base: Facts = (*asked, ("used", plan))
             if key in node.limit:
                 found.append(Check("limit", plan + amount <= node.limit[key], (*base, ("limit", node.limit[key]))))
             if core:
                 fixed = node.core.get(key, 0)
-                found.append(Check("quota", fixed + amount <= quota, (*base, ("quota", quota), ("fixed", fixed))))
+                found.append(Check("quota", fixed + amount <= quota, (*asked, ("used", fixed), ("quota", quota))))
             found.append(Check("fair share", plan + amount <= share, (*base, ("entitled", share), ("quota", quota))))
     gap = tree.lending_gap(leaf, need, "plan", capacity)
     if tree.lends:
@@ -105,9 +99,15 @@ def _queue_checks(state: State, rec: JobRec, need: Amounts, core: Amounts) -> li
         bound = dict(leaf.spec.user_limit).get(key)
         if bound is not None:
             used = book.user_plan.get((leaf.name, rec.spec.user, key), 0)
-            found.append(
-                Check("user limit", used + amount <= bound, (("limit", bound), ("needs", amount), ("used", used)))
+            facts = (
+                ("needs", amount),
+                ("queue", leaf.name),
+                ("user", rec.spec.user),
+                ("resource", key),
+                ("used", used),
+                ("limit", bound),
             )
+            found.append(Check("user limit", used + amount <= bound, facts))
     return found
 
 
@@ -118,18 +118,17 @@ def _capacity_checks(state: State, rec: JobRec, flavor: str, need: Amounts) -> l
     for space, name in ((book.now, "free now"), (book.soon, "free when all have left")):
         if space is book.soon and not book.leavers:
             continue
-        free = (
-            space.free_milli.get(flavor, 0) if flavor else sum(max(0, n.cpu) for n in space.nodes.values() if n.opened)
-        )
         tasks = largest(space, spec.shape, flavors, spec.spread)
         fits = find(space, spec.shape, spec.min_tasks, flavors, spec.spread) is not None
-        facts: Facts = (
-            ("free", free),
-            ("needs", need[0][1] if need else 0),
-            ("tasks_that_fit", tasks),
-            ("tasks", spec.min_tasks),
-        )
-        found.append(Check(name, fits, facts))
+        for key, amount in need:
+            facts: Facts = (
+                ("needs", amount),
+                ("free", free_amount(space, key)),
+                ("resource", key),
+                ("tasks_that_fit", tasks),
+                ("tasks", spec.min_tasks),
+            )
+            found.append(Check(name, fits, facts))
     leaf = book.leaf_of(rec)
     may = any(within(leaf.chain, need, quota) for quota in (True, False))
     found.append(Check("may reclaim", may and state.policy.reclaim, (("queue", leaf.name),)))
@@ -138,6 +137,13 @@ def _capacity_checks(state: State, rec: JobRec, flavor: str, need: Amounts) -> l
     )
     found.append(Check("may preempt", bool(lower) and state.policy.preempt, (("lower_class_jobs", len(lower)),)))
     return found
+
+
+def free_amount(space: Space, key: str) -> int:
+    """What is free of a resource: of a flavor in milli-GPU, of CPU and memory what floats on the usable nodes."""
+    if key not in (CPU, MEMORY):
+        return space.free_milli.get(key, 0)
+    return sum(max(0, node.cpu if key == CPU else node.memory) for node in space.nodes.values() if node.opened)
 
 
 def never_fits_tasks(state: State, rec: JobRec) -> int:
@@ -152,3 +158,45 @@ def never_fits_tasks(state: State, rec: JobRec) -> int:
             most = min(most, bound[3] // per_task) if per_task else most
         best = max(best, most)
     return best
+
+
+def headroom(state: State, rec: JobRec) -> int:
+    """The largest gang of the job's task for which there is room now, among what is free and under every rule of its queue."""
+    spec, book = rec.spec, state.book
+    leaf = book.leaf_of(rec)
+    best = 0
+    for flavor in candidate_flavors(state, spec):
+        free = largest(book.soon, spec.shape, (flavor,) if flavor else spec.flavors, spec.spread)
+        low, high = 0, min(free, spec.min_tasks)
+        while low < high:
+            middle = (low + high + 1) // 2
+            core = task_amounts(spec, flavor, core_tasks(spec, middle))
+            allowed = rule_reason(state, leaf, spec, task_amounts(spec, flavor, middle), core) is None
+            low, high = (middle, high) if allowed else (low, middle - 1)
+        best = max(best, low)
+    return best
+
+
+def holders_of(state: State, rec: JobRec, why: Reason) -> tuple[str, ...]:
+    """Who holds what a rule of a queue denies to this job: the largest holder first, at most 8."""
+    book, tree = state.book, state.book.tree
+    match why.code:
+        case ReasonCode.LIMIT_REACHED | ReasonCode.QUOTA_EXHAUSTED:
+            bound = tree.by_name[str(why.fact("queue"))]
+            leaves = [leaf for leaf in tree.leaves if bound in leaf.chain]
+        case ReasonCode.USER_LIMIT:
+            leaves = [book.leaf_of(rec)]
+        case ReasonCode.BORROW_BLOCKED:
+            leaves = tree.leaves
+        case _:
+            return ()
+    key = str(why.fact("resource"))
+    held: list[tuple[int, str]] = []
+    for other in (other for leaf in leaves for other in state.holders(leaf.name)):
+        tasks = len(other.places)
+        if why.code is ReasonCode.QUOTA_EXHAUSTED:
+            tasks = core_tasks(other.spec, tasks)
+        amount = dict(task_amounts(other.spec, other.flavor, tasks)).get(key, 0)
+        if amount and (why.code is not ReasonCode.USER_LIMIT or other.spec.user == rec.spec.user):
+            held.append((-amount, other.id))
+    return tuple(job_id for _, job_id in sorted(held)[:8])

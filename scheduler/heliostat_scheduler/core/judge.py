@@ -78,11 +78,14 @@ def _structural_in(state: State, spec: JobSpec, flavor: str) -> tuple[int, Reaso
     known = structure.largest(spec.shape, flavor, spec.spread, usable=False)
     if known < spec.min_tasks:
         biggest = structure.largest_task_milli((flavor,) if flavor else ())
+        cpu, memory = structure.largest_node((flavor,) if flavor else spec.flavors)
         facts = (
             *_asked(spec),
             ("bound", "cluster"),
             ("largest_tasks", known),
             ("largest_task_milli", biggest),
+            ("largest_cpu_milli", cpu),
+            ("largest_memory_bytes", memory),
             ("spread", spec.spread),
         )
         return 0, reason(ReasonCode.NEVER_FITS, *facts)

@@ -100,7 +100,7 @@ class Reason:
 
 
 _SENTENCES: dict[ReasonCode, str] = {
-    ReasonCode.NEVER_FITS: "needs {tasks} x {gpu_milli:gpus}, which can never fit: {bound:bound}",
+    ReasonCode.NEVER_FITS: "needs {tasks} x {gpu_milli:task}, which can never fit: {bound:bound}",
     ReasonCode.FLAVOR_MISMATCH: "asks for {wanted}, the cluster has {available}",
     ReasonCode.HELD: "is held until somebody releases it",
     ReasonCode.DEPENDENCY_WAIT: "waits for {job}{outcome:outcome}",
@@ -115,31 +115,39 @@ _SENTENCES: dict[ReasonCode, str] = {
     ReasonCode.USER_LIMIT: "user {user} may use {limit:amount} in queue {queue}: {used:amount} used, {needs:amount} needed",
     ReasonCode.BELOW_PRIORITY: "needs {needs:amount}, {free:amount} free, and work of a higher class waits before it in queue {queue}",
     ReasonCode.INSUFFICIENT_FREE: "needs {needs:amount}, {free:amount} free, {gap:amount} short",
-    ReasonCode.FRAGMENTED: "needs {needs:amount} for {tasks} tasks; {free:amount} are free but scattered: {best} tasks fit",
-    ReasonCode.TOPOLOGY_UNSATISFIED: "needs {needs:amount} in one {spread:domain}; {free:amount} are free, at most {best} tasks fit in one",
-    ReasonCode.GANG_INCOMPLETE: "{ready} of {tasks} tasks would fit: needs {needs:amount}, {free:amount} free",
-    ReasonCode.NO_CAPACITY_YET: "waits for nodes: needs {tasks} x {gpu_milli:gpus}, which no usable nodes hold now",
+    ReasonCode.FRAGMENTED: "needs {needs:amount} for {tasks:tasks}; {free:amount} free but scattered: {best:tasks} would fit",
+    ReasonCode.TOPOLOGY_UNSATISFIED: "needs {needs:amount} in one {spread:domain}; {free:amount} free, room for at most {best:tasks} in one",
+    ReasonCode.GANG_INCOMPLETE: "{ready} of {tasks:tasks} would fit: needs {needs:amount}, {free:amount} free",
+    ReasonCode.NO_CAPACITY_YET: "waits for nodes: needs {tasks} x {gpu_milli:task}, which no usable nodes hold now",
     ReasonCode.RESERVED_FOR: "the free capacity is reserved for {job}, which starts first",
     ReasonCode.BACKFILL_TOO_LONG: "would run longer than the gap before {job} starts",
-    ReasonCode.WAITING_FOR_VICTIMS: "starts when {jobs} other jobs have released their places",
-    ReasonCode.PREEMPTION_DELAY: "may take GPUs from others {delay_ms:seconds} after its submission",
+    ReasonCode.WAITING_FOR_VICTIMS: "starts when {jobs:leavers}",
+    ReasonCode.PREEMPTION_DELAY: "may displace others {delay_ms:seconds} after its submission",
     ReasonCode.COOLDOWN: "the jobs it may displace are protected for a while longer",
     ReasonCode.BACKOFF: "tries again after a failed start ({error})",
     ReasonCode.STARTING: "is starting",
     ReasonCode.PENDING_EVALUATION: "has not been looked at yet (position {position})",
-    ReasonCode.PLACED: "{tasks} tasks placed",
-    ReasonCode.GREW: "grew from {from} to {tasks} tasks on free capacity",
-    ReasonCode.SHRUNK_FOR: "gave up {gpu_milli:gpus} for {for}",
-    ReasonCode.RECLAIMED_FOR: "queue {queue} reclaimed {gpu_milli:gpus} for {for}",
+    ReasonCode.PLACED: "{tasks:tasks} placed",
+    ReasonCode.GREW: "grew{from:from} to {tasks:tasks} on free capacity",
+    ReasonCode.SHRUNK_FOR: "gave up {gpu_milli:places} for {for}",
+    ReasonCode.RECLAIMED_FOR: "queue {queue} reclaimed {gpu_milli:places} for {for}",
     ReasonCode.PREEMPTED_FOR: "displaced by {for} of priority {priority} (own priority {own_priority})",
     ReasonCode.ROTATED_FOR: "takes turns with {for}",
     ReasonCode.MIGRATED_FOR: "moves to other places so that {for} fits",
     ReasonCode.IDLE: "its GPUs have been idle for {idle_ms:seconds} while others wait",
     ReasonCode.CANCEL_REQUESTED: "somebody asked to cancel it",
     ReasonCode.TIME_LIMIT: "reached its declared time limit",
-    ReasonCode.NODE_LOST: "lost its node ({nodes})",
-    ReasonCode.DRAINED: "its node is being drained ({nodes})",
+    ReasonCode.NODE_LOST: "lost {nodes:nodes}",
+    ReasonCode.DRAINED: "makes room on {nodes}: drained",
 }
+
+_VARIANTS: dict[tuple[ReasonCode, str], str] = {
+    (ReasonCode.SHRUNK_FOR, "max_tasks"): "gave up what exceeds its new maximum of {max_tasks:tasks}",
+    (ReasonCode.SHRUNK_FOR, "from"): "shrank from {from} to {tasks:tasks}: others make more of the GPUs",
+    (ReasonCode.GANG_INCOMPLETE, "min_tasks"): "holds {tasks:tasks} and needs at least {min_tasks}",
+    (ReasonCode.FAIR_SHARE_EXCEEDED, "unstable"): "would take GPUs whose holder could reclaim them at once",
+}
+"""The same code with other facts: (code, the fact that tells them apart)."""
 
 _FACT = re.compile(r"\{(\w+)(?::(\w+))?\}")
 
@@ -147,36 +155,74 @@ _FACT = re.compile(r"\{(\w+)(?::(\w+))?\}")
 def sentence(reason: Reason) -> str:
     """The one sentence that every surface shows, made from the reason's own numbers."""
     facts = dict(reason.facts)
-    return _FACT.sub(lambda found: _phrase(facts, found.group(1), found.group(2) or ""), _SENTENCES[reason.code])
+    variants = (text for (code, fact), text in _VARIANTS.items() if code is reason.code and fact in facts)
+    template = next(variants, _SENTENCES[reason.code])
+    return _FACT.sub(lambda found: _phrase(facts, found.group(1), found.group(2) or ""), template)
 
 
 def _phrase(facts: dict[str, int | str], name: str, kind: str) -> str:
     value = facts.get(name, "")
-    if kind == "amount":
-        return amount(value, str(facts.get("resource", "")))
-    if kind == "gpus":
-        if not value and "cpu_milli" in facts:
-            return f"{decimal(facts['cpu_milli'])} CPU"
-        return f"{decimal(value)} GPU"
-    if kind == "seconds":
-        return f"{int(value or 0) // 1000} s"
-    if kind == "outcome":
-        return f", which ended as {value}" if value else ""
-    if kind == "domain":
-        return "node" if value == "one_node" else str(value)
-    if kind == "bound":
-        return _bound(facts)
-    return str(value)
+    match kind:
+        case "amount":
+            return amount(value, str(facts.get("resource", "")))
+        case "task":
+            return _task(facts)
+        case "tasks":
+            return counted(value, "task")
+        case "places":
+            return f"{decimal(value)} GPU" if value else "its places"
+        case "leavers":
+            return _leavers(int(value or 0))
+        case "from":
+            return f" from {value}" if value else ""
+        case "seconds":
+            return f"{decimal(value)} s"
+        case "outcome":
+            return f", which ended as {value}" if value else ""
+        case "domain":
+            return "node" if value == "one_node" else str(value)
+        case "nodes":
+            return f"its node{'s' if ',' in str(value) else ''} ({value})"
+        case "bound":
+            return _bound(facts)
+        case _:
+            return str(value)
+
+
+def counted(number: int | str, noun: str) -> str:
+    """`1 task`, `2 tasks`."""
+    return f"{number} {noun}" if int(number or 0) == 1 else f"{number} {noun}s"
+
+
+def _leavers(jobs: int) -> str:
+    if jobs == 0:
+        return "its places are free"
+    return "1 other job has released its places" if jobs == 1 else f"{jobs} other jobs have released their places"
+
+
+def _task(facts: dict[str, int | str]) -> str:
+    """What one task asks for: `1 GPU`, `0.5 GPU with 4 CPU`, `2 CPU with 16 GiB`."""
+    gpu, cpu, memory = (facts.get(name, 0) for name in ("gpu_milli", "cpu_milli", "memory_bytes"))
+    parts = [f"{decimal(gpu)} GPU"] if gpu else []
+    parts += [f"{decimal(cpu)} CPU"] if cpu else []
+    parts += [amount(memory, "memory")] if memory else []
+    return " with ".join([parts[0], " and ".join(parts[1:])] if len(parts) > 1 else parts or ["0 CPU"])
 
 
 def _bound(facts: dict[str, int | str]) -> str:
     most = facts.get("largest_tasks", 0)
     if facts.get("bound") == "cluster":
         biggest = facts.get("largest_task_milli", 0)
-        return f"the empty cluster holds {most} such tasks (its largest node has {decimal(biggest)} GPU)"
+        node = f"{decimal(biggest)} GPU" if facts.get("gpu_milli") else _largest_node(facts)
+        return f"the empty cluster holds {counted(most, 'such task')} (its largest node has {node})"
     rule = str(facts.get("bound", "")).replace("_", " ")
     allowed = amount(facts.get("most", 0), str(facts.get("resource", "")))
-    return f"the {rule} of queue {facts.get('queue', '')} allows {allowed}, that is {most} such tasks"
+    return f"the {rule} of queue {facts.get('queue', '')} allows {allowed}, that is {counted(most, 'such task')}"
+
+
+def _largest_node(facts: dict[str, int | str]) -> str:
+    cpu = f"{decimal(facts.get('largest_cpu_milli', 0))} CPU"
+    return f"{cpu} and {amount(facts.get('largest_memory_bytes', 0), 'memory')}" if facts.get("memory_bytes") else cpu
 
 
 def amount(value: int | str, resource: str) -> str:

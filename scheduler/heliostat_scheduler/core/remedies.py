@@ -1,94 +1,35 @@
 """What would start a waiting job, each idea tried on a copy of the engine before it is told.
 
-`Trial` forks, applies events, decides once, lets those leave that were told to, and decides again. An idea counts when the job holds
-a lease then. The number of ideas tried is bounded, so an explanation costs a bounded number of cycles.
+An idea counts when the job starts within one cycle (`trial`). Changes of the job itself come first, and of these the ones that take
+GPUs from nobody; somebody else's end is offered only when no change of the job, alone or together with others, would do. The number
+of ideas is bounded, so an explanation costs a bounded number of cycles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from heliostat_scheduler.core import events as ev
-from heliostat_scheduler.core.book import HOLDING, JobRec, Phase
-from heliostat_scheduler.core.decisions import Plan, Preempt, Resize, Stop
-from heliostat_scheduler.core.explain import TIME_CODES, Explanation, checks_of, never_fits_tasks
-from heliostat_scheduler.core.judge import candidate_flavors
+from heliostat_scheduler.core.book import HOLDING, JobRec, core_tasks, task_amounts
+from heliostat_scheduler.core.editing import edit_command, sized
+from heliostat_scheduler.core.explain import Explanation, checks_of, headroom, holders_of, never_fits_tasks
+from heliostat_scheduler.core.judge import candidate_flavors as flavors_to_try
+from heliostat_scheduler.core.judge import rule_reason, structural_reason
 from heliostat_scheduler.core.model import PRIORITY_CLASSES, JobSpec, NodeSpec, SlotSpec
-from heliostat_scheduler.core.placement import largest
-from heliostat_scheduler.core.reasons import Reason, ReasonCode, Remedy, RemedyKind, amount, decimal
+from heliostat_scheduler.core.reasons import Reason, ReasonCode, Remedy, RemedyKind, amount, decimal, sentence
 from heliostat_scheduler.core.tree import QueueNode
+from heliostat_scheduler.core.trial import TIME_CODES, Passed, attempt, pass_time
 
 if TYPE_CHECKING:
     from heliostat_scheduler.core.engine import Engine
 
-MAX_SIZES = 4
 MAX_QUEUES = 6
 MAX_OTHERS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What an idea led to: whether the job started, and who lost GPUs."""
-
-    started: bool
-    evicts: tuple[str, ...] = ()
-
-
-def attempt(engine: Engine, job_id: str, changes: Sequence[ev.Event], now_ms: int) -> Outcome:
-    """Carry the changes out on a copy and look whether the job starts within one cycle."""
-    copy = engine.fork()
-    ended = {change.job_id for change in changes if isinstance(change, ev.JobCancelled)}
-    for change in changes:
-        copy.apply(change, now_ms)
-    plan = copy.decide(now_ms)
-    losers = set(ended)
-    for _ in range(2):
-        losers |= _losers(copy, plan)
-        if _holds(copy, job_id):
-            return Outcome(True, tuple(sorted(losers)))
-        rec = copy.state.book.jobs.get(job_id)
-        if rec is None or not (rec.claim or ended):
-            return Outcome(False)
-        _leave(copy, plan, now_ms)
-        plan = copy.decide(now_ms)
-    return Outcome(_holds(copy, job_id), tuple(sorted(losers)))
-
-
-def _holds(engine: Engine, job_id: str) -> bool:
-    rec = engine.state.book.jobs.get(job_id)
-    return rec is not None and rec.phase in HOLDING
-
-
-def _losers(engine: Engine, plan: Plan) -> set[str]:
-    found: set[str] = set()
-    for decision in plan.decisions:
-        if isinstance(decision, (Preempt, Stop)):
-            found.add(decision.job_id)
-        elif isinstance(decision, Resize):
-            rec = engine.state.book.jobs[decision.job_id]
-            if rec.leaving:
-                found.add(decision.job_id)
-    return found
-
-
-def _leave(engine: Engine, plan: Plan, now_ms: int) -> None:
-    """Everybody who was told to leave has left."""
-    for decision in plan.decisions:
-        match decision:
-            case Preempt():
-                engine.apply(ev.JobRequeued(decision.job_id, decision.epoch, "preempted"), now_ms)
-            case Stop():
-                engine.apply(ev.JobFinished(decision.job_id, decision.epoch, "cancelled"), now_ms)
-            case Resize():
-                engine.apply(ev.JobResized(decision.job_id, decision.epoch, decision.places), now_ms)
-            case _:
-                pass
-    for job_id in sorted(engine.state.book.leavers):
-        rec = engine.state.book.jobs[job_id]
-        if rec.phase in (Phase.PREEMPTING, Phase.STOPPING):
-            engine.apply(ev.PlacesReleased(job_id, rec.epoch, rec.leaving), now_ms)
+MAX_FLAVORS = 4
+MAX_COMBINED = 12
+STRUCTURAL = frozenset({ReasonCode.NEVER_FITS, ReasonCode.FLAVOR_MISMATCH})
 
 
 def explain(engine: Engine, job_id: str, now_ms: int) -> Explanation:
@@ -101,10 +42,12 @@ def explain(engine: Engine, job_id: str, now_ms: int) -> Explanation:
     rec = copy.state.book.jobs[job_id]
     why = copy.reason(job_id)
     if why is None:
-        why = Reason(ReasonCode.STARTING)
-        return Explanation(job_id, why, (), (), None, now_ms, now_ms)
-    told = tuple(_Ideas(copy, rec, why, now_ms).remedies())
-    return Explanation(job_id, why, checks_of(copy.state, rec), told, copy.position(job_id), why.until_ms, now_ms)
+        soon = Remedy(RemedyKind.WAIT, "wait", "it starts with the next decision", at_ms=now_ms)
+        return Explanation(job_id, Reason(ReasonCode.STARTING), (), (soon,), None, now_ms, now_ms)
+    passed = pass_time(copy, job_id, why, now_ms) if why.code in TIME_CODES else None
+    told = tuple(_Ideas(copy, rec, why, now_ms).remedies(passed))
+    start = passed.at_ms if passed is not None and passed.still is None else None
+    return Explanation(job_id, why, checks_of(copy.state, rec), told, copy.position(job_id), start, now_ms)
 
 
 class _Ideas:
@@ -117,234 +60,255 @@ class _Ideas:
         self.why = why
         self.now_ms = now_ms
 
-    def remedies(self) -> list[Remedy]:
+    def remedies(self, passed: Passed | None = None) -> list[Remedy]:
         code = self.why.code
-        if code in TIME_CODES:
-            return [self._wait()]
+        if passed is not None:
+            return [_wait(passed)]
         if code is ReasonCode.HELD:
-            return self._release()
+            return self._released()
         if code is ReasonCode.DEPENDENCY_WAIT:
             return self._dependency()
-        if code is ReasonCode.NEVER_FITS:
-            found = [*self._never_fits(), *self._queues(), *self._nodes()]
-        else:
-            found = [*self._sizes(), *self._classes(), *self._queues(), *self._flavors()]
-            if not found:
-                found = [*self._others(), *self._nodes()]
-        found.sort(key=lambda remedy: bool(remedy.evicts))
-        if code not in (ReasonCode.NEVER_FITS, ReasonCode.FLAVOR_MISMATCH):
+        found = list(self._own_changes())
+        if not any(remedy.command for remedy in found):
+            found += self._combined()
+        if not found:
+            found += self._then_more() if code in STRUCTURAL else self._others()
+            found += self._nodes()
+        found.sort(key=lambda remedy: (not remedy.command, bool(remedy.evicts)))
+        if code not in STRUCTURAL:
             text = "or wait until running work ends" if found else "wait until running work ends or nodes join"
             found.append(Remedy(RemedyKind.WAIT, "wait", text))
         return found
 
-    # -- one idea each
+    def _own_changes(self) -> Iterator[Remedy]:
+        if self.why.code is ReasonCode.NEVER_FITS:
+            yield from self._largest_that_fits()
+        yield from self._sizes()
+        yield from self._smaller_tasks()
+        if self.why.code not in STRUCTURAL:
+            yield from self._classes()
+        yield from self._queues()
+        yield from self._flavors()
 
-    def _wait(self) -> Remedy:
-        return Remedy(RemedyKind.WAIT, "wait", "time resolves this", at_ms=self.why.until_ms)
+    # -- trying
 
     def _try(self, action: str, command: str, text: str, *changes: ev.Event) -> Remedy | None:
         outcome = attempt(self.engine, self.spec.id, changes, self.now_ms)
         if not outcome.started:
             return None
-        others = tuple(job_id for job_id in outcome.evicts if job_id != self.spec.id)
-        return Remedy(RemedyKind.APPLY, action, text, command, evicts=others)
+        return Remedy(RemedyKind.APPLY, action, text, command, evicts=outcome.evicts)
 
-    def _release(self) -> list[Remedy]:
-        command = f"helio release {self.spec.id}"
-        done = self._try("release", command, "release it: it starts at once", ev.JobReleased(self.spec.id))
+    def _try_spec(self, action: str, spec: JobSpec) -> Remedy | None:
+        command, text = edit_command(self.spec, spec)
+        return self._try(action, command, text, ev.JobChanged(spec))
+
+    def _first(self, action: str, specs: Iterable[JobSpec]) -> Iterator[Remedy]:
+        """The first of these that starts the job; if that displaces somebody, the first that displaces nobody as well."""
+        told = False
+        for spec in specs:
+            found = self._try_spec(action, spec)
+            if found is not None and not (told and found.evicts):
+                yield found
+                told = True
+                if not found.evicts:
+                    return
+
+    def _after(self, action: str, command: str, text: str, *changes: ev.Event) -> Remedy | None:
+        """Carry it out; if the job then waits for something else, what helps from there is typed behind it."""
+        done = self._try(action, command, text, *changes)
         if done is not None:
-            return [done]
+            return done
         copy = self.engine.fork()
-        copy.apply(ev.JobReleased(self.spec.id), self.now_ms)
+        for change in changes:
+            copy.apply(change, self.now_ms)
         copy.decide(self.now_ms)
         rec, why = copy.state.book.jobs[self.spec.id], copy.reason(self.spec.id)
-        if why is None:
-            return []
-        after = _Ideas(copy, rec, why, self.now_ms).remedies()
-        return [
-            replace(remedy, command=f"{command} && {remedy.command}" if remedy.command else command) for remedy in after
-        ]
+        if why is None or why.code is self.why.code:
+            return None
+        passed = pass_time(copy, rec.id, why, self.now_ms) if why.code in TIME_CODES else None
+        for more in _Ideas(copy, rec, why, self.now_ms).remedies(passed):
+            if more.command:
+                both = f"{command} && {more.command}"
+                return Remedy(RemedyKind.APPLY, action, f"{text}, and {more.text}", both, evicts=more.evicts)
+            if more.at_ms is not None:
+                return Remedy(RemedyKind.APPLY, action, f"{text}; then {more.text}", command, at_ms=more.at_ms)
+        return Remedy(RemedyKind.APPLY, action, f"{text}; it would then wait: {sentence(why)}", command)
+
+    # -- one idea each
+
+    def _released(self) -> list[Remedy]:
+        command = f"helio release {self.spec.id}"
+        done = self._after("release", command, "release it", ev.JobReleased(self.spec.id))
+        return [] if done is None else [done]
 
     def _dependency(self) -> list[Remedy]:
         other = str(self.why.fact("job"))
-        if self.why.fact("outcome"):
-            text = f"{other} ended as {self.why.fact('outcome')}: cancel this job and submit it again without waiting for it"
-            return [Remedy(RemedyKind.APPLY, "resubmit", text, f"helio cancel {self.spec.id}")]
-        return [Remedy(RemedyKind.WAIT, "wait", f"it goes on when {other} has succeeded")]
+        if not self.why.fact("outcome"):
+            return [Remedy(RemedyKind.WAIT, "wait", f"it goes on when {other} has succeeded")]
+        spec = replace(self.spec, dependencies=())
+        command, text = edit_command(self.spec, spec)
+        text = f"{other} ended as {self.why.fact('outcome')} and will not succeed any more: {text}"
+        done = self._after("resubmit", command, text, ev.JobChanged(spec))
+        return [] if done is None else [done]
 
-    def _resized(self, low: int, high: int, action: str) -> Remedy | None:
-        spec = replace(self.spec, min_tasks=low, max_tasks=high, sizes=_fitting_sizes(self.spec, low, high))
-        if not spec.sizes and self.spec.sizes:
+    def _with_size(self, low: int, high: int) -> JobSpec | None:
+        low, high = sized(self.spec, low, high)
+        sizes = tuple(size for size in self.spec.sizes if low <= size <= high)
+        if self.spec.sizes and (not sizes or sizes[0] != low or sizes[-1] != high):
             return None
-        command, words = _size_words(spec)
-        return self._try(action, command, f"ask for {words}", ev.JobChanged(spec))
+        return replace(self.spec, min_tasks=low, max_tasks=high, sizes=sizes)
+
+    def _gangs(self) -> Iterator[JobSpec]:
+        """Smaller gangs, the largest first: what there is room for, half, and one task."""
+        spec = self.spec
+        most = spec.min_tasks - 1
+        if not spec.shape.gpu_milli or most < 1:
+            return
+        tries = {min(most, headroom(self.engine.state, self.rec)), most // 2, 1}
+        for size in sorted(tries - {0}, reverse=True):
+            smaller = self._with_size(size, spec.max_tasks if spec.max_tasks > spec.min_tasks else size)
+            if smaller is not None:
+                yield smaller
 
     def _sizes(self) -> Iterator[Remedy]:
-        """The largest smaller gang that starts."""
-        if not self.spec.shape.gpu_milli:
-            yield from self._smaller_tasks()
-            return
-        most = self.spec.min_tasks - 1
-        fits = max(
-            (largest(self.engine.state.book.soon, self.spec.shape, (f,) if f else self.spec.flavors, self.spec.spread)
-             for f in candidate_flavors(self.engine.state, self.spec)),
-            default=0,
-        )  # fmt: skip
-        tries = [size for size in dict.fromkeys((min(most, fits), most // 2, 1)) if 0 < size <= most]
-        for size in sorted(tries, reverse=True)[:MAX_SIZES]:
-            found = self._resized(size, max(size, self.spec.max_tasks) if self.spec.elastic else size, "change_job")
-            if found is not None:
-                yield found
-                return
+        yield from self._first(self._resubmit(), self._gangs())
+
+    def _resubmit(self) -> str:
+        return "resubmit" if self.why.code is ReasonCode.NEVER_FITS else "change_job"
 
     def _smaller_tasks(self) -> Iterator[Remedy]:
-        """CPU-only work may ask for less per task."""
+        yield from self._first(self._resubmit(), self._small_tasks())
+
+    def _small_tasks(self) -> Iterator[JobSpec]:
+        """Less CPU or memory per task: what the largest node has, half of what was asked, one CPU."""
         shape = self.spec.shape
-        if shape.gpu_milli or not shape.cpu_milli:
-            return
-        for milli in (shape.cpu_milli // 2000 * 1000, 1000):
+        cpu, memory = self.engine.state.structure.largest_node(self.spec.flavors)
+        for milli in (cpu // 1000 * 1000, shape.cpu_milli // 2000 * 1000, 1000):
             if 0 < milli < shape.cpu_milli:
-                spec = replace(self.spec, shape=replace(shape, cpu_milli=milli))
-                command = f"helio edit {spec.id} --cpus {decimal(milli)}"
-                found = self._try("change_job", command, f"ask for {decimal(milli)} CPU per task", ev.JobChanged(spec))
-                if found is not None:
-                    yield found
-                    return
+                yield replace(self.spec, shape=replace(shape, cpu_milli=milli))
+        for size in (memory >> 20 << 20, shape.memory_bytes >> 21 << 20):
+            if 0 < size < shape.memory_bytes:
+                yield replace(self.spec, shape=replace(shape, memory_bytes=size))
 
     def _classes(self) -> Iterator[Remedy]:
-        for name, value in sorted(PRIORITY_CLASSES.items(), key=lambda item: item[1]):
-            if value > self.spec.priority:
-                command = f"helio priority {self.spec.id} {name}"
-                found = self._try(
-                    "raise_priority",
-                    command,
-                    f"give it class {name}",
-                    ev.JobChanged(replace(self.spec, priority=value)),
-                )
-                if found is not None:
-                    yield found
-                    return
+        higher = sorted(value for value in PRIORITY_CLASSES.values() if value > self.spec.priority)
+        yield from self._first("raise_priority", (replace(self.spec, priority=value) for value in higher))
 
     def _queues(self) -> Iterator[Remedy]:
-        own = self.engine.state.book.leaf_of(self.rec)
-        leaves = [leaf for leaf in self.engine.state.book.tree.leaves if leaf is not own]
-        leaves.sort(key=lambda leaf: (-self._slack(leaf), leaf.rank))
-        for leaf in leaves[:MAX_QUEUES]:
-            command = f"helio edit {self.spec.id} --queue {leaf.name}"
-            spec = replace(self.spec, queue=leaf.name)
-            found = self._try("change_queue", command, f"move it to queue {leaf.name}", ev.JobChanged(spec))
-            if found is not None:
-                yield found
-                return
+        yield from self._first("change_queue", (replace(self.spec, queue=leaf.name) for leaf in self._other_queues()))
+
+    def _other_queues(self) -> list[QueueNode]:
+        """Queues whose rules allow the job now, the one with the most of its share left first."""
+        tree = self.engine.state.book.tree
+        leaves = [leaf for leaf in tree.leaves if leaf.name != self.spec.queue and self._allowed(leaf)]
+        return sorted(leaves, key=lambda leaf: (-self._slack(leaf), leaf.rank))[:MAX_QUEUES]
+
+    def _allowed(self, leaf: QueueNode) -> bool:
+        state, spec = self.engine.state, replace(self.spec, queue=leaf.name)
+        if structural_reason(state, spec) is not None:
+            return False
+        for flavor in flavors_to_try(state, spec):
+            need = task_amounts(spec, flavor, spec.min_tasks)
+            if (
+                rule_reason(state, leaf, spec, need, task_amounts(spec, flavor, core_tasks(spec, spec.min_tasks)))
+                is None
+            ):
+                return True
+        return False
 
     def _slack(self, leaf: QueueNode) -> int:
-        return sum(
-            leaf.entitled.get(k, 0) - leaf.plan.get(k, 0) for k in self.engine.state.book.capacity if k != "memory"
-        )
+        keys = [key for key in self.engine.state.book.capacity if key != "memory"]
+        return sum(leaf.entitled.get(key, 0) - leaf.plan.get(key, 0) for key in keys)
 
     def _flavors(self) -> Iterator[Remedy]:
-        if not self.spec.flavors or not self.spec.shape.gpu_milli:
-            return
-        for flavor in self.engine.state.flavors:
-            if flavor in self.spec.flavors:
-                continue
-            command = f"helio edit {self.spec.id} --flavor {flavor}"
-            spec = replace(self.spec, flavors=(flavor,))
-            found = self._try("change_job", command, f"accept {flavor}", ev.JobChanged(spec))
-            if found is not None:
-                yield found
-                return
+        yield from self._first("change_job", (replace(self.spec, flavors=(name,)) for name in self._other_flavors()))
 
-    def _never_fits(self) -> Iterator[Remedy]:
+    def _other_flavors(self) -> list[str]:
+        structure = self.engine.state.structure
+        known = structure.flavors if self.spec.shape.gpu_milli else structure.node_flavors
+        return [name for name in known if self.spec.flavors and name not in self.spec.flavors][:MAX_FLAVORS]
+
+    def _combined(self) -> Iterator[Remedy]:
+        """Several changes at once: the smallest gang, in another queue, on other hardware, of the highest class."""
+        top = max(self.spec.priority, *PRIORITY_CLASSES.values())
+        small = self._with_size(1, 1) if self.spec.shape.gpu_milli else None
+        bases = [replace(small or self.spec, priority=value) for value in dict.fromkeys((self.spec.priority, top))]
+        queues = [self.spec.queue, *(leaf.name for leaf in self.engine.state.book.tree.leaves)][: MAX_QUEUES + 1]
+        flavors = [self.spec.flavors, *((name,) for name in self._other_flavors())]
+        specs = [
+            replace(base, queue=queue, flavors=flavor)
+            for base in bases
+            for queue in dict.fromkeys(queues)
+            for flavor in flavors
+        ]
+        yield from self._first("change_job", [spec for spec in specs if spec != self.spec][:MAX_COMBINED])
+
+    def _largest_that_fits(self) -> Iterator[Remedy]:
+        """The largest request that ever fits, if it starts now."""
+        spec = self._ever_fitting()
+        if spec is not None:
+            yield from self._first("resubmit", [spec])
+
+    def _ever_fitting(self) -> JobSpec | None:
         most = min(never_fits_tasks(self.engine.state, self.rec), self.spec.min_tasks - 1)
-        if most >= 1 and self.spec.shape.gpu_milli:
-            found = self._resized(most, most, "resubmit")
-            if found is None:
-                yield from self._sizes()
-                command, words = _size_words(replace(self.spec, min_tasks=most, max_tasks=most))
-                yield Remedy(
-                    RemedyKind.APPLY,
-                    "resubmit",
-                    f"the largest request that ever fits is {words}; it would wait",
-                    command,
-                )
-            else:
-                yield found
-            return
-        biggest = self.engine.state.structure.largest_task_milli(self.spec.flavors)
-        if self.spec.shape.gpu_milli > biggest > 0:
-            spec = replace(self.spec, shape=replace(self.spec.shape, gpu_milli=biggest))
-            command = f"helio edit {self.spec.id} --gpus {decimal(biggest)}"
-            found = self._try(
-                "resubmit", command, f"ask for at most {decimal(biggest)} GPU per task", ev.JobChanged(spec)
-            )
-            if found is not None:
-                yield found
-        yield from self._smaller_tasks()
+        return self._with_size(most, most) if most >= 1 and self.spec.shape.gpu_milli else None
 
-    def _others(self) -> Iterator[Remedy]:
-        """The smallest holder whose end would do; then the largest holders together."""
+    def _then_more(self) -> list[Remedy]:
+        """What can never run, changed so that it can; nothing alone starts it now, so what helps from there follows."""
+        fitting = self._ever_fitting() if self.why.code is ReasonCode.NEVER_FITS else None
+        specs = [fitting] if fitting is not None else []
+        specs += [replace(self.spec, flavors=(name,)) for name in self._other_flavors()]
+        specs += [replace(self.spec, queue=leaf.name) for leaf in self._other_queues()]
+        for spec in specs:
+            command, text = edit_command(self.spec, spec)
+            found = self._after("resubmit", command, text, ev.JobChanged(spec))
+            if found is not None:
+                return [found]
+        return []
+
+    def _others(self) -> list[Remedy]:
+        """The smallest holder whose end would do; else several of them together."""
         jobs = self.engine.state.book.jobs
-        holders = [jobs[job_id] for job_id in self.why.blockers if job_id in jobs]
+        blockers = self.why.blockers or holders_of(self.engine.state, self.rec, self.why)
+        holders = [jobs[job_id] for job_id in blockers if job_id in jobs]
         holders.sort(key=lambda rec: (len(rec.places) * rec.spec.shape.gpu_milli, -rec.started_at, rec.id))
-        for rec in holders[:MAX_OTHERS]:
-            found = self._cancel([rec.id])
+        ids = [rec.id for rec in holders]
+        groups = [[job_id] for job_id in ids[:MAX_OTHERS]] + [ids[-count:] for count in range(2, len(ids) + 1)]
+        for group in groups:
+            names = " ".join(group)
+            ends = [ev.JobCancelled(job_id) for job_id in group]
+            found = self._try("cancel_other", f"helio cancel {names}", f"cancel {names}", *ends)
             if found is not None:
-                yield found
-                return
-        ids = [rec.id for rec in reversed(holders)]
-        for count in range(2, len(ids) + 1):
-            found = self._cancel(ids[:count])
-            if found is not None:
-                yield found
-                return
-
-    def _cancel(self, ids: list[str]) -> Remedy | None:
-        names = " ".join(ids)
-        return self._try(
-            "cancel_other", f"helio cancel {names}", f"cancel {names}", *[ev.JobCancelled(job_id) for job_id in ids]
-        )
+                return [found]
+        return []
 
     def _nodes(self) -> Iterator[Remedy]:
-        """One more node like the best one that is known (all of it free)."""
-        nodes = self.engine.state.book.nodes
-        kinds = [
-            rec.spec
-            for _, rec in sorted(nodes.items())
-            if not self.spec.flavors or rec.spec.flavor in self.spec.flavors
-        ]
+        """More nodes like the best one that is known (all of them free)."""
+        known = [rec.spec for _, rec in sorted(self.engine.state.book.nodes.items())]
+        kinds = [spec for spec in known if not self.spec.flavors or spec.flavor in self.spec.flavors]
         if not kinds:
             return
         model = max(kinds, key=lambda spec: (len(spec.slots), spec.cpu_milli, spec.id))
-        devices = max(1, len(model.slots))
-        wanted = (
-            -(-self.spec.min_tasks * self.spec.shape.gpu_milli // (devices * 1000)) if self.spec.shape.gpu_milli else 1
-        )
-        for count in sorted({1, max(1, wanted)}):
+        asked = self.spec.min_tasks * self.spec.shape.gpu_milli
+        wanted = -(-asked // (max(1, len(model.slots)) * 1000)) or 1
+        for count in sorted({1, wanted}):
             added = [ev.NodeUp(_twin(model, index)) for index in range(count)]
             outcome = attempt(self.engine, self.spec.id, added, self.now_ms)
             if outcome.started and not outcome.evicts:
-                have = (
-                    amount(len(model.slots) * 1000, model.flavor) if model.slots else f"{decimal(model.cpu_milli)} CPU"
-                )
+                have = amount(len(model.slots) * 1000, model.flavor)
+                have = have if model.slots else f"{decimal(model.cpu_milli)} CPU"
                 text = f"add {count} node{'s' if count > 1 else ''} with {have}"
                 yield Remedy(RemedyKind.APPLY, "add_nodes", text)
                 return
 
 
+def _wait(passed: Passed) -> Remedy:
+    text = "it starts at that time, if nothing else happens"
+    if passed.still is not None:
+        text = f"it is tried again at that time; as things are it would still wait then: {sentence(passed.still)}"
+    return Remedy(RemedyKind.WAIT, "wait", text, at_ms=passed.at_ms)
+
+
 def _twin(model: NodeSpec, index: int) -> NodeSpec:
     slots = tuple(SlotSpec(f"?{index}/{slot.device}", slot.device) for slot in model.slots)
     return replace(model, id=f"?{index}", slots=slots)
-
-
-def _fitting_sizes(spec: JobSpec, low: int, high: int) -> tuple[int, ...]:
-    sizes = tuple(size for size in spec.sizes if low <= size <= high)
-    return sizes if sizes and sizes[0] == low and sizes[-1] == high else ()
-
-
-def _size_words(spec: JobSpec) -> tuple[str, str]:
-    """The command that asks for this size, and the same in words."""
-    milli = spec.shape.gpu_milli
-    low, high = decimal(spec.min_tasks * milli), decimal(spec.max_tasks * milli)
-    size = low if low == high else f"{low}..{high}"
-    return f"helio edit {spec.id} --gpus {size}", f"{size} GPU"

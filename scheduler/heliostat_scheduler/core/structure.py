@@ -48,6 +48,12 @@ class Structure:
         """Devices of the biggest node, in milli-GPU."""
         return max((devices * 1000 for kind, devices in self.known if not flavors or kind.flavor in flavors), default=0)
 
+    def largest_node(self, flavors: tuple[str, ...]) -> tuple[int, int]:
+        """The most CPU (milli) and the most memory (bytes) that any one known node gives to jobs without GPUs."""
+        kinds = [kind for kind, _ in self.known if not flavors or kind.flavor in flavors]
+        most_cpu = max((kind.cpu_milli for kind in kinds), default=0)
+        return most_cpu, max((kind.memory_bytes for kind in kinds), default=0)
+
     def _measure(self, shape: TaskShape, flavor: str, spread: str, usable: bool) -> int:
         if spread not in (ANY, ONE_NODE):
             return self._measure_domains(shape, flavor, spread, usable)
