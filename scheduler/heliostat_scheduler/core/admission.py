@@ -15,9 +15,10 @@ from heliostat_scheduler.core.harm import Unit, Wish, evictable, reclaim_harm, s
 from heliostat_scheduler.core.judge import candidate_flavors, rule_reason, structural_reason
 from heliostat_scheduler.core.model import Amounts, JobSpec, TaskPlace, TaskShape
 from heliostat_scheduler.core.ordering import Merge
-from heliostat_scheduler.core.placement import ANY, find, largest
+from heliostat_scheduler.core.placement import find
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
 from heliostat_scheduler.core.recovery import Search
+from heliostat_scheduler.core.shortage import Shortage
 from heliostat_scheduler.core.tree import QueueNode
 from heliostat_scheduler.core.waiting import Footprint, Group, Signature
 
@@ -52,14 +53,15 @@ class Admission:
     full: bool
     nowhere_now: set[tuple[Footprint, str]] = field(default_factory=set)
     nowhere_soon: set[tuple[Footprint, str]] = field(default_factory=set)
-    highest: dict[str, int] = field(default_factory=dict)
+    shortage: Shortage = field(init=False)
     failed: dict[tuple[str, TaskShape, str, str], list[tuple[int, int, int]]] = field(default_factory=dict)
     pools: dict[tuple[str, str], Pool] = field(default_factory=dict)
     immovable: dict[tuple[TaskShape, str, str], list[tuple[int, int]]] = field(default_factory=dict)
     safe_times: list[int] | None = None
     tried: set[Signature] = field(default_factory=set)
-    holders: dict[str, list[str]] = field(default_factory=dict)
-    fitting: dict[tuple[TaskShape, str, tuple[str, ...], str, int], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.shortage = Shortage(self.cycle.state)
 
     def run(self) -> None:
         state = self.cycle.state
@@ -85,15 +87,6 @@ class Admission:
             self.cycle.recheck.append(self.cycle.now_ms)
         else:
             state.searched = set()
-
-    def _highest_waiting(self, leaf: QueueNode) -> int:
-        """The highest class that waits in this queue and could ever start."""
-        found = self.highest.get(leaf.name)
-        if found is None:
-            groups = self.cycle.state.waiting.line(leaf.name).groups.values()
-            found = max((group.spec.priority for group in groups if group.feasible), default=0)
-            self.highest[leaf.name] = found
-        return found
 
     def consider(self, leaf: QueueNode, group: Group, rec: JobRec) -> Reason | None:
         """None: the job started or got a promise."""
@@ -179,7 +172,7 @@ class Admission:
         cycle, state = self.cycle, self.cycle.state
         group = state.waiting.group_of[rec.id]
         if self._hopeless(leaf, rec.spec, rec.rank, wish) or group.signature in state.searched:
-            return rule or self._capacity_reason(leaf, rec.spec, wish)
+            return rule or self.shortage.reason(leaf, rec.spec, wish)
         if cycle.budget <= 0:
             cycle.exhausted = True
             return group.reason or reason(ReasonCode.PENDING_EVALUATION, ("position", state.waiting.position(rec) or 0))
@@ -193,7 +186,7 @@ class Admission:
             self._remember_failure(leaf, rec, wish)
             self.tried.add(group.signature)
             cooling = self._cooling(rec, wish) if search.protected else None
-            return cooling or rule or self._capacity_reason(leaf, rec.spec, wish)
+            return cooling or rule or self.shortage.reason(leaf, rec.spec, wish)
         delay = (
             state.policy.preemption_delay_ms if rec.spec.preemption_delay_ms is None else rec.spec.preemption_delay_ms
         )
@@ -204,7 +197,7 @@ class Admission:
             return reason(ReasonCode.PREEMPTION_DELAY, ("delay_ms", delay), blockers=_distinct(blockers), until=due)
         if self._undoes_itself(wish, victims):
             cycle.discard(rec, victims)
-            return self._capacity_reason(leaf, rec.spec, wish)
+            return self.shortage.reason(leaf, rec.spec, wish)
         self.promise_from(rec, wish, victims)
         return None
 
@@ -232,7 +225,7 @@ class Admission:
         if any(spec.priority <= priority and wish.count >= count for priority, count in tried):
             return False
         key, needs = max(wish.need, key=lambda pair: pair[1], default=("", 0))
-        return self._free(key, wish) >= needs
+        return self.shortage.free(key, wish) >= needs
 
     def _may_reclaim(self, leaf: QueueNode, wish: Wish) -> bool:
         return any(within((leaf,), wish.need, quota) for quota in (True, False))
@@ -272,7 +265,7 @@ class Admission:
                     return False
                 if why is None:
                     core = task_amounts(spec, flavor, core_tasks(spec, spec.min_tasks))
-                    why = rule_reason(state, leaf, spec, need, core) or self._capacity_reason(leaf, spec, wish)
+                    why = rule_reason(state, leaf, spec, need, core) or self.shortage.reason(leaf, spec, wish)
         if why is None:
             return False
         group.reason, group.fresh = why, False
@@ -366,73 +359,6 @@ class Admission:
             tree.add(unit.leaf, "plan", unit.amounts, 1)
         tree.add(wish.leaf, "plan", wish.need, -1)
         return undone
-
-    # -- what is missing
-
-    def _capacity_reason(self, leaf: QueueNode, spec: JobSpec, wish: Wish) -> Reason:
-        blockers = self._blockers(wish)
-        key, needs = max(wish.need, key=lambda pair: pair[1], default=(wish.flavor, 0))
-        free = self._free(key, wish)
-        facts: tuple[tuple[str, int | str], ...] = (
-            ("needs", needs), ("free", free), ("gap", max(0, needs - free)), ("resource", key), ("tasks", spec.min_tasks),
-            ("queue", leaf.name),
-        )  # fmt: skip
-        fits = self._largest(wish)
-        if free >= needs:
-            code = ReasonCode.FRAGMENTED if spec.spread == ANY else ReasonCode.TOPOLOGY_UNSATISFIED
-            return reason(code, *facts, ("best", fits), ("spread", spec.spread), blockers=blockers)
-        higher = self._highest_waiting(leaf)
-        if higher > spec.priority:
-            return reason(
-                ReasonCode.BELOW_PRIORITY, *facts, ("priority", spec.priority), ("first", higher), blockers=blockers
-            )
-        if not within(leaf.chain, wish.need, quota=False) and self._others_hold(leaf, key):
-            entitled = leaf.entitled.get(key, 0)
-            used = leaf.plan.get(key, 0)
-            return reason(
-                ReasonCode.FAIR_SHARE_EXCEEDED, *facts, ("entitled", entitled), ("used", used), blockers=blockers
-            )
-        if 0 < fits < spec.min_tasks:
-            return reason(ReasonCode.GANG_INCOMPLETE, *facts, ("ready", fits), blockers=blockers)
-        return reason(ReasonCode.INSUFFICIENT_FREE, *facts, blockers=blockers)
-
-    def _largest(self, wish: Wish) -> int:
-        """How many tasks would fit now (looked up once per shape while the free amount is the same)."""
-        soon, spec = self.cycle.state.book.soon, wish.spec
-        free = soon.free_milli.get(wish.flavor, 0) if wish.flavor else -1
-        if wish.flavor and free < spec.shape.gpu_milli:
-            return 0
-        key = (spec.shape, spec.spread, spec.flavors, wish.flavor, free)
-        found = self.fitting.get(key)
-        if found is None:
-            flavors = (wish.flavor,) if wish.flavor else spec.flavors
-            found = self.fitting[key] = largest(soon, spec.shape, flavors, spec.spread)
-        return found
-
-    def _free(self, key: str, wish: Wish) -> int:
-        book = self.cycle.state.book
-        if wish.flavor:
-            return book.soon.free_milli.get(wish.flavor, 0)
-        nodes = [node for node in book.soon.nodes.values() if node.opened]
-        return sum(max(0, node.cpu if key == "cpu" else node.memory) for node in nodes)
-
-    def _others_hold(self, leaf: QueueNode, key: str) -> bool:
-        return self.cycle.state.book.tree.root.plan.get(key, 0) > leaf.plan.get(key, 0)
-
-    def _blockers(self, wish: Wish) -> list[str]:
-        """Who holds what is missing, the largest holder first."""
-        found = self.holders.get(wish.flavor)
-        if found is None:
-            found = self.holders[wish.flavor] = self._holders_by_size(wish.flavor)
-        return found
-
-    def _holders_by_size(self, flavor: str) -> list[str]:
-        jobs = [
-            rec for leaf in self.cycle.state.book.tree.leaves for rec in self.cycle.state.holders(leaf.name)
-            if rec.places and bool(rec.spec.shape.gpu_milli) == bool(flavor) and (not flavor or rec.flavor == flavor)
-        ]  # fmt: skip
-        size = {rec.id: len(rec.places) * max(rec.spec.shape.gpu_milli, 1) for rec in jobs}
-        return sorted(size, key=lambda job_id: (-size[job_id], job_id))[:8]
 
 
 def _distinct(ids: list[str]) -> list[str]:

@@ -26,7 +26,7 @@ from heliostat_scheduler.core.model import TaskPlace
 from heliostat_scheduler.core.placement import ANY, ONE_NODE, find
 from heliostat_scheduler.core.space import WHOLE, NodeSpace
 from heliostat_scheduler.core.tree import QueueNode
-from heliostat_scheduler.core.victims import VictimIndex
+from heliostat_scheduler.core.victims import VictimIndex, by_node_of
 
 if TYPE_CHECKING:
     from heliostat_scheduler.core.state import State
@@ -104,7 +104,16 @@ class Search:
         rec = unit.rec
         if kind is Harm.ROTATE:
             return (kind, -rec.rank, unit.lost_ms, 0, 0, -rec.started_at, -rec.spec.submitted_at_ms, rec.id)
-        return (kind, max(0, fall), unit.lost_ms, rec.spec.priority, -over, -rec.started_at, -rec.spec.submitted_at_ms, rec.id)
+        return (
+            kind,
+            max(0, fall),
+            unit.lost_ms,
+            rec.spec.priority,
+            -over,
+            -rec.started_at,
+            -rec.spec.submitted_at_ms,
+            rec.id,
+        )
 
     def allowed(self) -> bool:
         """Whether limits and lending limits let the wish in, in the tried state."""
@@ -260,7 +269,7 @@ class Search:
         """Serve task after task at the site where it costs least; costs are measured once per round."""
         while self.fits() is None:
             offers: list[tuple[SiteCost, int, list[Unit]]] = []
-            by_node = self._by_node(units)
+            by_node = by_node_of(units)
             for index, (nodes, target) in enumerate(self.sites(units)):
                 offer = self._try_site(nodes, target, by_node)
                 if offer is not None and offer[1]:
@@ -293,14 +302,6 @@ class Search:
                 continue
             some = True
         return some
-
-    @staticmethod
-    def _by_node(units: list[Unit]) -> dict[str, list[Unit]]:
-        found: dict[str, list[Unit]] = {}
-        for unit in units:
-            for node_id in {place.node for place in unit.places}:
-                found.setdefault(node_id, []).append(unit)
-        return found
 
     def sites(self, units: list[Unit]) -> list[tuple[list[NodeSpace], int]]:
         """Sets of nodes with the room that each has to reach, the ones with the least to free first."""

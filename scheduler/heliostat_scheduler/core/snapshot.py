@@ -6,9 +6,9 @@ import heapq
 from dataclasses import fields
 from typing import Any
 
-from heliostat_scheduler.core.apply import watch
 from heliostat_scheduler.core.book import JobRec, NodeRec, Phase
 from heliostat_scheduler.core.codec import decode, encode
+from heliostat_scheduler.core.job_events import watch
 from heliostat_scheduler.core.model import DemandKind, JobSpec, NodeSpec, Policy, QueueSpec, TaskPlace
 from heliostat_scheduler.core.state import State
 

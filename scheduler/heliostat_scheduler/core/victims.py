@@ -98,6 +98,15 @@ def surplus_units(rec: JobRec, leaf: QueueNode) -> list[Unit]:
     return [Unit(rec, leaf, (rec.places[i],), False, amounts, rec.spec.restart_cost_ms) for i in order]
 
 
+def by_node_of(units: list[Unit]) -> dict[str, list[Unit]]:
+    """Units by the nodes on which they hold something."""
+    found: dict[str, list[Unit]] = {}
+    for unit in units:
+        for node_id in sorted({place.node for place in unit.places}):
+            found.setdefault(node_id, []).append(unit)
+    return found
+
+
 def _above(leaf: QueueNode, key: str) -> bool:
     plan = leaf.plan.get(key, 0)
     return plan > leaf.entitled.get(key, 0) or plan > leaf.secured.get(key, 0)
