@@ -255,6 +255,19 @@ class TestChanges:
             "code"
         ] == "priority_not_allowed"
 
+    async def test_a_job_may_drop_what_it_waits_for_and_nothing_else(
+        self, house: House, client: httpx.AsyncClient, body: Body
+    ) -> None:
+        first = (await client.post("/api/v1/jobs", json=body())).json()["id"]
+        path = f"/api/v1/jobs/{(await client.post('/api/v1/jobs', json=body(after=[first]))).json()['id']}"
+        assert (await client.patch(path, json={"after": ["another"]})).json()["code"] == "bad_request"
+        calls = len(house.control.calls)
+        assert (await client.patch(path, json={"after": [first]})).status_code == 200
+        assert len(house.control.calls) == calls, "nothing changed, nobody is told"
+        assert (await client.patch(path, json={"after": []})).status_code == 200
+        with house.store.read() as session:
+            assert jobs.get(session, path.rsplit("/", 1)[1]).dependencies == []
+
     async def test_a_running_job_changes_its_priority_only(
         self, house: House, client: httpx.AsyncClient, body: Body
     ) -> None:

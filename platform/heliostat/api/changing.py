@@ -16,7 +16,7 @@ from heliostat.store.tables import Job
 from heliostat.submission import Asked, accept
 
 SHAPE_FIELDS = ("min_tasks", "max_tasks", "gpu_milli", "cpu_milli", "memory_bytes")
-CHANGEABLE = ("queue", "priority", "priority_class", "flavor", *SHAPE_FIELDS)
+CHANGEABLE = ("queue", "priority", "priority_class", "flavor", "dependencies", *SHAPE_FIELDS)
 
 
 def change_job(doors: Doors, row: Job, change: models.JobChange, caller: Principal, rid: str) -> None:
@@ -60,6 +60,10 @@ def _checked(
     gpus = asked.pop("gpus", None)
     if gpus is not None:
         asked |= {"min_gpus": gpus, "max_gpus": gpus}
+    new = sorted(set(asked.get("after", ())) - set(row.dependencies))
+    if new:
+        text = f"Job {row.id} does not wait for {', '.join(new)}; a change can only drop jobs that it waits for."
+        raise Problem(400, "bad_request", text, "Leave them out of after.")
     per_task = row.gpu_milli / 1000
     submission: dict[str, Any] = {  # Any: field values
         "kind": row.kind,
@@ -72,6 +76,7 @@ def _checked(
         "preemptibility": row.preemptibility,
         "cpus": row.cpu_milli / 1000,
         "memory_bytes": row.memory_bytes,
+        "after": tuple(row.dependencies),
         **asked,
     }
     if row.gpu_milli:

@@ -41,7 +41,7 @@ class JobSubmission(Model):
 
 
 class JobChange(Model):
-    """What may change about a job: the priority any time, the rest while it waits."""
+    """What may change about a job: the priority any time, the rest while it waits. after: of the jobs it waits for, those that stay."""
 
     priority: int | str | None = None
     queue: str | None = None
@@ -51,6 +51,7 @@ class JobChange(Model):
     flavor: str | None = None
     cpus: float | None = None
     memory_bytes: int | None = None
+    after: list[str] | None = None
 
 
 class Reason(Model):

@@ -79,11 +79,12 @@ def priority(app: App, job: str, priority: str, as_json: bool) -> None:
 @click.option("--flavor", metavar="NAME", help="Kind of hardware.")
 @click.option("--queue", metavar="NAME", help="Queue to wait in.")
 @click.option("--priority", metavar="CLASS|N", help="low, normal, high, critical, or a number.")
+@click.option("--no-after", is_flag=True, help="Wait for no other job any more.")
 @json_option
 @pass_app
-def edit(app: App, /, job: str, as_json: bool, **given: Any) -> None:
+def edit(app: App, /, job: str, as_json: bool, no_after: bool, **given: Any) -> None:
     """Change what a waiting JOB asks for, without losing its place."""
-    if all(value is None for value in given.values()):
+    if not no_after and all(value is None for value in given.values()):
         raise click.UsageError("Say what to change, for example --gpus 1.")
-    changes = {**given, "priority": priority_value(given["priority"])}
+    changes = {**given, "priority": priority_value(given["priority"]), "after": [] if no_after else None}
     _each(app, (job,), lambda handle: handle.edit(**changes), as_json)

@@ -7,7 +7,7 @@ other attributes are of the last answer; `refresh()` brings them up to date. In 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -179,10 +179,11 @@ class Job:
         flavor: str | None = None,
         cpus: float | None = None,
         memory: int | str | None = None,
+        after: Sequence[str] | None = None,
     ) -> Self:
-        """Change a waiting job; its priority may change at any time."""
+        """Change a waiting job; its priority may change at any time. after: of the jobs it waits for, those that stay (`[]`: none)."""
         asked: dict[str, object] = {"priority": priority, "queue": queue, "flavor": flavor, "cpus": cpus}
-        asked["memory_bytes"] = memory_bytes(memory)
+        asked |= {"memory_bytes": memory_bytes(memory), "after": None if after is None else list(after)}
         changes = {key: value for key, value in {**asked, **gpu_fields(gpus)}.items() if value is not None}
         return self._take(self._client.caller.json("PATCH", self._path(), changes))
 
