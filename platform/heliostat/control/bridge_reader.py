@@ -95,10 +95,9 @@ class BridgeReader:
                 assert_never(fact)
 
     def hello(self) -> Hello:
-        """Everything that the board has to know."""
+        """Everything that the board has to know. Which nodes there are is not known yet: their facts come after Ready."""
         executor = self.executor
-        here = set(executor.nodes)
-        leases = [a.lease() for a in executor.attempts.values() if not a.freed and a.nodes() <= here]
+        leases = [attempt.lease() for attempt in executor.attempts.values() if not attempt.freed]
         self.hello_id = next(executor.ids)
         return Hello(
             id=self.hello_id,

@@ -191,8 +191,9 @@ class Plant:
                 self.bridge = FakeBridge(self.cluster)
                 self.bridge_starts_at = None
             facts = self.bridge.take() if self.bridge is not None else []
-            for fact in facts:
+            for fact in facts:  # one a turn: the pipe promises no more than their order
                 self.inbox.post(BridgeSaid(fact))
+                self.loop.turn()
             worked = self.pool.work()
             self.loop.turn()
             if not facts and not worked:
