@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from heliostat_scheduler.core.book import JobRec, Phase, core_tasks, reason, task_amounts
 from heliostat_scheduler.core.consolidation import consolidate
 from heliostat_scheduler.core.cycle import Cycle
-from heliostat_scheduler.core.harm import Unit, Wish, evictable, reclaim_harm, surplus_tasks, within
+from heliostat_scheduler.core.harm import Unit, Wish, reclaim_harm, within
 from heliostat_scheduler.core.judge import candidate_flavors, rule_reason, structural_reason
 from heliostat_scheduler.core.model import Amounts, JobSpec, TaskPlace, TaskShape
 from heliostat_scheduler.core.ordering import Merge
 from heliostat_scheduler.core.placement import find
+from heliostat_scheduler.core.pools import Pool, pool_of
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
 from heliostat_scheduler.core.recovery import Search
 from heliostat_scheduler.core.shortage import Shortage
@@ -23,26 +24,6 @@ from heliostat_scheduler.core.tree import QueueNode
 from heliostat_scheduler.core.waiting import Footprint, Group, Signature
 
 RULES_THAT_PREEMPTION_MAY_LIFT = frozenset({ReasonCode.LIMIT_REACHED, ReasonCode.BORROW_BLOCKED})
-
-
-NOBODY = 1 << 30
-
-
-@dataclass(slots=True)
-class Pool:
-    """What one queue's running jobs could give to its own waiting ones: the lowest classes, and the worst rank of each class."""
-
-    evict: int = NOBODY
-    surplus: int = NOBODY
-    rank: dict[int, int] = field(default_factory=dict)
-
-    def add(self, rec: JobRec) -> None:
-        priority = rec.spec.priority
-        if evictable(rec):
-            self.evict = min(self.evict, priority)
-            self.rank[priority] = max(self.rank.get(priority, 0), rec.rank)
-        if surplus_tasks(rec):
-            self.surplus = min(self.surplus, priority)
 
 
 @dataclass(slots=True)
@@ -232,12 +213,15 @@ class Admission:
 
     def _own_pool(self, leaf: QueueNode, flavor: str) -> Pool:
         """What could be displaced inside this queue (looked up once per pass: it only shrinks meanwhile)."""
-        found = self.pools.get((leaf.name, flavor))
+        key = (leaf.name, flavor)
+        found = self.pools.get(key)
         if found is None:
-            found = self.pools[(leaf.name, flavor)] = Pool()
-            for rec in self.cycle.state.holders(leaf.name):
-                if bool(rec.spec.shape.gpu_milli) == bool(flavor) and (not flavor or rec.flavor == flavor):
-                    found.add(rec)
+            state = self.cycle.state
+            version = state.book.leaf_version.get(leaf.name, 0)
+            known = state.pools.get(key)
+            if known is None or known[0] != version:
+                known = state.pools[key] = (version, pool_of(state.holders(leaf.name), flavor))
+            found = self.pools[key] = known[1]
         return found
 
     def _remember_failure(self, leaf: QueueNode, rec: JobRec, wish: Wish) -> None:

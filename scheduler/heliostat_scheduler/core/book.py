@@ -282,9 +282,13 @@ class Book:
             rec.counted = counted
             self._count(rec, 1)
         self._index(rec)
+        self.bump(rec)
+
+    def bump(self, rec: JobRec) -> None:
+        """Something about this job changed that others may have looked up."""
         self.version += 1
-        self.leaf_version[spec.queue] = self.version
-        self.touched.add(spec.id)
+        self.leaf_version[rec.spec.queue] = self.version
+        self.touched.add(rec.spec.id)
 
     def _count(self, rec: JobRec, sign: int) -> None:
         leaf = self.tree.by_name[rec.spec.queue]

@@ -298,6 +298,7 @@ def _ranked(state: State, rec: JobRec, rank_ms: int, now_ms: int) -> None:
         return
     worse = rank > rec.rank
     rec.rank = rank
+    state.book.bump(rec)
     if rec.phase in HOLDING:
         state.stale |= worse and state.waiting.waits(rec.spec.queue)
     elif rec.id in state.waiting.keys:

@@ -79,7 +79,11 @@ class Shortage:
         """Who holds what is missing, the largest holder first."""
         found = self.holders.get(wish.flavor)
         if found is None:
-            found = self.holders[wish.flavor] = self._holders_by_size(wish.flavor)
+            version = self.state.book.version
+            known = self.state.largest_holders.get(wish.flavor)
+            if known is None or known[0] != version:
+                known = self.state.largest_holders[wish.flavor] = (version, self._holders_by_size(wish.flavor))
+            found = self.holders[wish.flavor] = known[1]
         return found
 
     def _holders_by_size(self, flavor: str) -> list[str]:

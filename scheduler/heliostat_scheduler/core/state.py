@@ -13,6 +13,7 @@ from heliostat_scheduler.core.book import HOLDING, Book, JobRec, Phase, task_amo
 from heliostat_scheduler.core.fragmentation import Fragmentation
 from heliostat_scheduler.core.judge import personal_reason, structural_reason
 from heliostat_scheduler.core.model import DemandKind, JobSpec, Policy, QueueSpec
+from heliostat_scheduler.core.pools import Pool
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
 from heliostat_scheduler.core.structure import Structure
 from heliostat_scheduler.core.tree import QueueTree
@@ -42,6 +43,8 @@ class State:
         self.attention: set[str] = set()
         self.elastic: set[str] = set()
         self.just_started: set[str] = set()
+        self.pools: dict[tuple[str, str], tuple[int, Pool]] = {}
+        self.largest_holders: dict[str, tuple[int, list[str]]] = {}
         self.searched: set[Signature] = set()
         self.dependents: dict[str, set[str]] = {}
         self.failed: dict[str, str] = {}
