@@ -5,7 +5,7 @@ from __future__ import annotations
 from heliostat_scheduler.core.model import PRIORITY_CLASSES, JobSpec
 from heliostat_scheduler.core.reasons import decimal
 
-MIB = 1024**2
+UNITS = (("GiB", 1024**3), ("MiB", 1024**2))
 
 
 def edit_command(old: JobSpec, new: JobSpec) -> tuple[str, str]:
@@ -51,7 +51,8 @@ def _gpus(spec: JobSpec) -> str:
 
 
 def _size(memory_bytes: int) -> str:
-    return f"{memory_bytes // MIB}MiB" if memory_bytes % MIB == 0 else str(memory_bytes)
+    whole = (f"{memory_bytes // unit}{name}" for name, unit in UNITS if memory_bytes % unit == 0)
+    return next(whole, str(memory_bytes))
 
 
 def _class(priority: int) -> str:

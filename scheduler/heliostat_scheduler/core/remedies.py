@@ -69,11 +69,12 @@ class _Ideas:
         if code is ReasonCode.DEPENDENCY_WAIT:
             return self._dependency()
         found = list(self._own_changes())
-        if not any(remedy.command for remedy in found):
-            found += self._combined()
         if not found:
-            found += self._then_more() if code in STRUCTURAL else self._others()
-            found += self._nodes()
+            chained = self._then_more() if code in STRUCTURAL else self._others()
+            found += [remedy for remedy in chained if remedy.action != "cancel_other"] or self._combined()
+            if not found:
+                found += [*(chained or self._largest_that_waits()), *self._nodes()]
+        found = list({remedy.command or remedy.text: remedy for remedy in found}.values())
         found.sort(key=lambda remedy: (not remedy.command, bool(remedy.evicts)))
         if code not in STRUCTURAL:
             text = "or wait until running work ends" if found else "wait until running work ends or nodes join"
@@ -118,38 +119,48 @@ class _Ideas:
         done = self._try(action, command, text, *changes)
         if done is not None:
             return done
+        there = self._there(*changes)
+        if there is None or there.why.code is self.why.code:
+            return None
+        passed = pass_time(there.engine, self.spec.id, there.why, self.now_ms) if there.why.code in TIME_CODES else None
+        for more in there.remedies(passed):
+            if more.command:
+                last = more.action if more.action == "cancel_other" else action
+                both = f"{command} && {more.command}"
+                return replace(more, action=last, text=f"{text}, and {more.text}", command=both)
+            if more.at_ms is not None:
+                return Remedy(RemedyKind.APPLY, action, f"{text}; then {more.text}", command, at_ms=more.at_ms)
+        return None
+
+    def _at_least(self, action: str, command: str, text: str, *changes: ev.Event) -> Remedy:
+        """The first step when nothing that was tried starts the job: it says for what the job would wait then."""
+        there = self._there(*changes)
+        then = "" if there is None else f"; it would then wait: {sentence(there.why)}"
+        return Remedy(RemedyKind.APPLY, action, text + then, command)
+
+    def _there(self, *changes: ev.Event) -> _Ideas | None:
+        """The same job after these changes and a cycle, if it waits then."""
         copy = self.engine.fork()
         for change in changes:
             copy.apply(change, self.now_ms)
         copy.decide(self.now_ms)
-        rec, why = copy.state.book.jobs[self.spec.id], copy.reason(self.spec.id)
-        if why is None or why.code is self.why.code:
-            return None
-        passed = pass_time(copy, rec.id, why, self.now_ms) if why.code in TIME_CODES else None
-        for more in _Ideas(copy, rec, why, self.now_ms).remedies(passed):
-            if more.command:
-                both = f"{command} && {more.command}"
-                return Remedy(RemedyKind.APPLY, action, f"{text}, and {more.text}", both, evicts=more.evicts)
-            if more.at_ms is not None:
-                return Remedy(RemedyKind.APPLY, action, f"{text}; then {more.text}", command, at_ms=more.at_ms)
-        return Remedy(RemedyKind.APPLY, action, f"{text}; it would then wait: {sentence(why)}", command)
+        why = copy.reason(self.spec.id)
+        return None if why is None else _Ideas(copy, copy.state.book.jobs[self.spec.id], why, self.now_ms)
 
     # -- one idea each
 
     def _released(self) -> list[Remedy]:
-        command = f"helio release {self.spec.id}"
-        done = self._after("release", command, "release it", ev.JobReleased(self.spec.id))
-        return [] if done is None else [done]
+        step = ("release", f"helio release {self.spec.id}", "release it", ev.JobReleased(self.spec.id))
+        return [self._after(*step) or self._at_least(*step)]
 
     def _dependency(self) -> list[Remedy]:
-        other = str(self.why.fact("job"))
-        if not self.why.fact("outcome"):
+        other, outcome = self.why.fact("job"), self.why.fact("outcome")
+        if not outcome:
             return [Remedy(RemedyKind.WAIT, "wait", f"it goes on when {other} has succeeded")]
         spec = replace(self.spec, dependencies=())
         command, text = edit_command(self.spec, spec)
-        text = f"{other} ended as {self.why.fact('outcome')} and will not succeed any more: {text}"
-        done = self._after("resubmit", command, text, ev.JobChanged(spec))
-        return [] if done is None else [done]
+        step = ("resubmit", command, f"{other} ended as {outcome}, so {text}", ev.JobChanged(spec))
+        return [self._after(*step) or self._at_least(*step)]
 
     def _with_size(self, low: int, high: int) -> JobSpec | None:
         low, high = sized(self.spec, low, high)
@@ -253,18 +264,28 @@ class _Ideas:
         most = min(never_fits_tasks(self.engine.state, self.rec), self.spec.min_tasks - 1)
         return self._with_size(most, most) if most >= 1 and self.spec.shape.gpu_milli else None
 
-    def _then_more(self) -> list[Remedy]:
-        """What can never run, changed so that it can; nothing alone starts it now, so what helps from there follows."""
+    def _possible(self) -> list[JobSpec]:
+        """What can never run, changed so that it can."""
         fitting = self._ever_fitting() if self.why.code is ReasonCode.NEVER_FITS else None
         specs = [fitting] if fitting is not None else []
         specs += [replace(self.spec, flavors=(name,)) for name in self._other_flavors()]
-        specs += [replace(self.spec, queue=leaf.name) for leaf in self._other_queues()]
-        for spec in specs:
-            command, text = edit_command(self.spec, spec)
-            found = self._after("resubmit", command, text, ev.JobChanged(spec))
-            if found is not None:
+        return specs + [replace(self.spec, queue=leaf.name) for leaf in self._other_queues()]
+
+    def _then_more(self) -> list[Remedy]:
+        """Nothing alone starts it now, so what helps from there follows; somebody else's end only if nothing else does."""
+        ends: list[Remedy] = []
+        for spec in self._possible():
+            found = self._after("resubmit", *edit_command(self.spec, spec), ev.JobChanged(spec))
+            if found is not None and found.action != "cancel_other":
                 return [found]
-        return []
+            ends += [found] if found is not None else []
+        return ends[:1]
+
+    def _largest_that_waits(self) -> list[Remedy]:
+        return [
+            self._at_least("resubmit", *edit_command(self.spec, spec), ev.JobChanged(spec))
+            for spec in self._possible()[:1]
+        ]
 
     def _others(self) -> list[Remedy]:
         """The smallest holder whose end would do; else several of them together."""
