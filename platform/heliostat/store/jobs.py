@@ -144,7 +144,7 @@ def core_spec(job: Job) -> JobSpec:
         priority=job.priority,
         preemptibility=Preemptibility(job.preemptibility),
         flavors=(job.flavor,) if job.flavor else (),
-        spread="one_node" if job.kind == "command" and job.nodes == 1 else "any",
+        spread="one_node" if (job.kind == "command" and job.nodes == 1) or job.gpu_milli == 0 else "any",
         user=job.user,
         project=job.project,
         kind=job.kind,
