@@ -138,7 +138,7 @@ _SENTENCES: dict[ReasonCode, str] = {
     ReasonCode.CANCEL_REQUESTED: "somebody asked to cancel it",
     ReasonCode.TIME_LIMIT: "reached its declared time limit",
     ReasonCode.NODE_LOST: "lost {nodes:nodes}",
-    ReasonCode.DRAINED: "makes room on {nodes}: drained",
+    ReasonCode.DRAINED: "leaves {nodes:nodes}: drained",
 }
 
 _VARIANTS: dict[tuple[ReasonCode, str], str] = {
