@@ -26,8 +26,8 @@ from pathlib import Path
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8700
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
-MAX_RAY_DIR_CHARS = 40
-"""Ray puts Unix sockets about 65 characters below its temporary folder, and their paths may have 107 bytes."""
+MAX_RAY_DIR_CHARS = 34
+"""Ray puts Unix sockets up to 70 characters below this folder, and their paths may have 107 bytes."""
 PROFILE_KEYS = frozenset({"url", "token_file", "project"})
 SERVER_KEYS = frozenset({"host", "port"})
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ PURPOSES = (
 START_TIMEOUT_S = 120.0
 STOP_PATIENCE_S = 20.0
 SUPPORTED = "2.60."
+KEPT_SESSIONS = 3
 
 
 def start(settings: Settings, shape: Shape, remembered: dict[str, int]) -> tuple[RayRecord, subprocess.Popen[bytes]]:
@@ -36,6 +38,7 @@ def start(settings: Settings, shape: Shape, remembered: dict[str, int]) -> tuple
     require_supported_version()
     token_path = ensure_token(settings)
     temp_dir = private_temp_dir(settings)
+    forget_old_sessions(temp_dir)
     chosen = ports.choose(PURPOSES, remembered)
     address = f"127.0.0.1:{chosen['gcs']}"
     argv = command(shape, chosen, temp_dir)
@@ -154,6 +157,13 @@ def require_supported_version() -> None:
 
 def log_path(settings: Settings) -> Path:
     return settings.logs_dir / "ray.log"
+
+
+def forget_old_sessions(temp_dir: Path) -> None:
+    """Ray keeps the logs of every start; the newest few are enough, and what drivers wrote is in the run folders."""
+    sessions = sorted(temp_dir.glob("session_2*"), key=lambda path: path.name)
+    for session in sessions[:-KEPT_SESSIONS]:
+        shutil.rmtree(session, ignore_errors=True)
 
 
 def private_temp_dir(settings: Settings) -> Path:
