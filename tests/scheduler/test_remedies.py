@@ -20,50 +20,15 @@ from heliostat_scheduler.core import (
     PRIORITY_CLASSES,
     Explanation,
     JobSpec,
-    Preempt,
     ReasonCode,
     Remedy,
     RemedyKind,
-    Resize,
-    Start,
-    Stop,
 )
 from heliostat_scheduler.core import events as ev
 
-from tests.scheduler.typed import typed
+from tests.scheduler.typed import starts, typed
 from tests.scheduler.waiting import APPLY, CODE, ME, WAIT, Build, Row, failed_start, fixed, me, runs, waits, world
 from tests.scheduler.world import World, job, node
-
-
-def cycle(made: World) -> tuple[bool, set[str]]:
-    """One plan. Whether ME starts in it, and who was told to give up GPUs."""
-    held = {job_id: len(places) for job_id, places in made.held.items()}
-    losers: set[str] = set()
-    started = False
-    for decision in made.decide().decisions:
-        match decision:
-            case Start():
-                started = started or decision.job_id == ME
-            case Preempt() | Stop():
-                losers.add(decision.job_id)
-            case Resize():
-                if len(decision.places) < held[decision.job_id]:
-                    losers.add(decision.job_id)
-            case _:
-                pass
-    return started, losers
-
-
-def starts(made: World) -> set[str]:
-    """ME starts in the next plan; or that plan tells others to leave, and it starts in the one right after they have."""
-    started, losers = cycle(made)
-    if not started:
-        assert losers, f"nobody leaves and it does not start: {made.engine.reason(ME)}"
-        made.answer_all()
-        started, more = cycle(made)
-        losers |= more
-    assert started, f"it does not start: {made.engine.reason(ME)}"
-    return losers
 
 
 def told(made: World) -> Explanation:
@@ -89,7 +54,7 @@ def test_the_first_remedy_starts_the_job(code: ReasonCode, build: Build) -> None
     first = explanation.remedies[0]
     assert first.kind is RemedyKind.APPLY and first.command, explanation.remedies
     typed(made, first.command)
-    assert starts(made) == set(first.evicts), first
+    assert starts(made, ME) == set(first.evicts), first
 
 
 @pytest.mark.parametrize(("code", "build"), rows(APPLY))
@@ -99,7 +64,7 @@ def test_every_other_remedy_with_a_command_works_too(code: ReasonCode, build: Bu
             made = build()
             assert told(made).remedies[index] == remedy, "the same world, the same advice"
             typed(made, remedy.command)
-            assert starts(made) == set(remedy.evicts), remedy
+            assert starts(made, ME) == set(remedy.evicts), remedy
 
 
 @pytest.mark.parametrize(("code", "build"), rows(APPLY))
@@ -159,7 +124,7 @@ def test_it_starts_at_the_time_told(code: ReasonCode, build: Build) -> None:
         wakeup = made.engine.next_wakeup_ms()
         assert wakeup is not None and wakeup <= first.at_ms, "nobody would look at it then"
         made.now = first.at_ms
-    starts(made)
+    starts(made, ME)
 
 
 def test_a_time_after_which_it_would_still_wait_is_no_promise() -> None:
@@ -181,7 +146,7 @@ def test_a_predecessor_succeeds() -> None:
     assert explanation.reason.code is CODE.DEPENDENCY_WAIT and explanation.reason.blockers == ("a",)
     assert [(remedy.kind, remedy.command) for remedy in explanation.remedies] == [(RemedyKind.WAIT, "")]
     made.finish("a")
-    assert starts(made) == set()
+    assert starts(made, ME) == set()
 
 
 def test_the_first_node_joins() -> None:
@@ -190,7 +155,7 @@ def test_the_first_node_joins() -> None:
     assert explanation.reason.code is CODE.NO_CAPACITY_YET
     assert [remedy.kind for remedy in explanation.remedies] == [RemedyKind.WAIT]
     made.node_up(node("n0"))
-    assert starts(made) == set()
+    assert starts(made, ME) == set()
 
 
 # -- nothing is left out

@@ -9,7 +9,7 @@ import click
 from heliostat.cli.main import cli
 from heliostat.cli.submit import priority_value
 from heliostat.client.asking import gpu_fields, memory_bytes
-from heliostat_scheduler.core import PRIORITY_CLASSES, JobSpec
+from heliostat_scheduler.core import PRIORITY_CLASSES, JobSpec, Preempt, Resize, Start, Stop
 from heliostat_scheduler.core import events as ev
 
 from tests.scheduler.world import World
@@ -78,3 +78,34 @@ def _tasks(spec: JobSpec, gpus: object) -> int:
     tasks, rest = divmod(round(gpus * 1000), spec.shape.gpu_milli)
     assert not rest, f"{gpus} GPUs are no whole number of tasks"
     return tasks
+
+
+def cycle(made: World, job_id: str) -> tuple[bool, set[str]]:
+    """One plan. Whether the job starts in it, and who was told to give up GPUs."""
+    held = {job_id: len(places) for job_id, places in made.held.items()}
+    losers: set[str] = set()
+    started = False
+    for decision in made.decide().decisions:
+        match decision:
+            case Start():
+                started = started or decision.job_id == job_id
+            case Preempt() | Stop():
+                losers.add(decision.job_id)
+            case Resize():
+                if len(decision.places) < held[decision.job_id]:
+                    losers.add(decision.job_id)
+            case _:
+                pass
+    return started, losers
+
+
+def starts(made: World, job_id: str) -> set[str]:
+    """The job starts in the next plan; or that plan tells others to leave, and it starts in the one right after they have."""
+    started, losers = cycle(made, job_id)
+    if not started:
+        assert losers, f"nobody leaves and it does not start: {made.engine.reason(job_id)}"
+        made.answer_all()
+        started, more = cycle(made, job_id)
+        losers |= more
+    assert started, f"it does not start: {made.engine.reason(job_id)}"
+    return losers

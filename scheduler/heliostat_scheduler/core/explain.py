@@ -7,14 +7,13 @@ that disturb nobody before those that do; somebody else's cancellation is offere
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from heliostat_scheduler.core.book import JobRec, core_tasks, task_amounts
 from heliostat_scheduler.core.harm import within
 from heliostat_scheduler.core.judge import (
     candidate_flavors,
     personal_reason,
-    queue_bound,
     rule_reason,
     structural_reason,
 )
@@ -147,17 +146,13 @@ def free_amount(space: Space, key: str) -> int:
 
 
 def never_fits_tasks(state: State, rec: JobRec) -> int:
-    """The largest gang of the job's task that the empty cluster and every rule of its queue allow."""
-    spec = rec.spec
-    best = 0
-    for flavor in candidate_flavors(state, spec):
-        most = state.structure.largest(spec.shape, flavor, spec.spread, usable=True)
-        bound = queue_bound(state, state.book.leaf_of(rec), spec, flavor)
-        if bound is not None:
-            per_task = dict(task_amounts(spec, flavor, 1)).get(bound[2], 0)
-            most = min(most, bound[3] // per_task) if per_task else most
-        best = max(best, most)
-    return best
+    """The largest gang of the job's task that the usable nodes, all empty, and every rule of its queue allow."""
+    low, high = 0, rec.spec.min_tasks
+    while low < high:
+        middle = (low + high + 1) // 2
+        spec = replace(rec.spec, min_tasks=middle, max_tasks=max(middle, rec.spec.max_tasks), sizes=())
+        low, high = (middle, high) if structural_reason(state, spec) is None else (low, middle - 1)
+    return low
 
 
 def headroom(state: State, rec: JobRec) -> int:

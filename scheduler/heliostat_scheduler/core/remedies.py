@@ -70,16 +70,26 @@ class _Ideas:
             return self._dependency()
         found = list(self._own_changes())
         if not found:
-            chained = self._then_more() if code in STRUCTURAL else self._others()
-            found += [remedy for remedy in chained if remedy.action != "cancel_other"] or self._combined()
-            if not found:
-                found += [*(chained or self._largest_that_waits()), *self._nodes()]
+            found += self._combined_or_ends()
         found = list({remedy.command or remedy.text: remedy for remedy in found}.values())
         found.sort(key=lambda remedy: (not remedy.command, bool(remedy.evicts)))
         if code not in STRUCTURAL:
             text = "or wait until running work ends" if found else "wait until running work ends or nodes join"
             found.append(Remedy(RemedyKind.WAIT, "wait", text))
         return found
+
+    def _combined_or_ends(self) -> list[Remedy]:
+        """No single change starts it: several of them, now or at a known time; else somebody's end, or more nodes."""
+        structural = self.why.code in STRUCTURAL
+        chained = self._then_more() if structural else []
+        found = [remedy for remedy in chained if remedy.action != "cancel_other" and remedy.at_ms is None]
+        found = found or [*self._combined()] or chained
+        if found and found[0].action != "cancel_other":
+            return found
+        found = found or self._others()
+        if not found and structural:
+            found = self._largest_that_waits()
+        return [*found, *self._nodes()]
 
     def _own_changes(self) -> Iterator[Remedy]:
         if self.why.code is ReasonCode.NEVER_FITS:
@@ -295,13 +305,23 @@ class _Ideas:
         holders.sort(key=lambda rec: (len(rec.places) * rec.spec.shape.gpu_milli, -rec.started_at, rec.id))
         ids = [rec.id for rec in holders]
         groups = [[job_id] for job_id in ids[:MAX_OTHERS]] + [ids[-count:] for count in range(2, len(ids) + 1)]
-        for group in groups:
-            names = " ".join(group)
-            ends = [ev.JobCancelled(job_id) for job_id in group]
-            found = self._try("cancel_other", f"helio cancel {names}", f"cancel {names}", *ends)
-            if found is not None:
-                return [found]
+        top = replace(self.spec, priority=max(self.spec.priority, *PRIORITY_CLASSES.values()))
+        for spec in (self.spec, top) if top != self.spec else (self.spec,):
+            for group in groups:
+                found = self._end(group, spec)
+                if found is not None:
+                    return [found]
         return []
+
+    def _end(self, ids: list[str], spec: JobSpec) -> Remedy | None:
+        """These jobs end, and where that is not enough the job goes first to what they leave."""
+        command, text = f"helio cancel {' '.join(ids)}", f"cancel {' '.join(ids)}"
+        changes: list[ev.Event] = [ev.JobCancelled(job_id) for job_id in ids]
+        if spec != self.spec:
+            first, words = edit_command(self.spec, spec)
+            command, text = f"{first} && {command}", f"{words}, and {text}"
+            changes.insert(0, ev.JobChanged(spec))
+        return self._try("cancel_other", command, text, *changes)
 
     def _nodes(self) -> Iterator[Remedy]:
         """More nodes like the best one that is known (all of them free)."""
