@@ -14,7 +14,16 @@ from heliostat_scheduler.simulator.philly.nodes import NodeGroup
 DATA = Path(__file__).parent / "data"
 MURI = ["bench", "muri", "--trace", str(DATA / "muri_small.csv")]
 PHILLY = ["bench", "philly", "--trace", str(DATA / "philly_small.csv"), "--vcs", str(DATA / "philly_vcs.csv")]
-OPENB = ["bench", "openb", "--nodes", str(DATA / "openb_nodes.csv"), "--pods", str(DATA / "openb_pods.csv"), "--seeds", "2"]
+OPENB = [
+    "bench",
+    "openb",
+    "--nodes",
+    str(DATA / "openb_nodes.csv"),
+    "--pods",
+    str(DATA / "openb_pods.csv"),
+    "--seeds",
+    "2",
+]
 
 
 def run(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> dict[str, object]:

@@ -36,11 +36,14 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
-    """runs: the folder of all run folders. package: (project, gcs:// URI) -> what is stored under it; OSError when nothing is."""
+    """runs: the folder of all run folders. package: (project, gcs:// URI) -> what is stored under it; OSError when nothing is.
+
+    driver_cpus: what a driver takes of the head's reserve, now; 0 takes nothing.
+    """
 
     runs: Path
     package: Callable[[str, str], Package]
-    driver_cpus: float = 0.0
+    driver_cpus: Callable[[], float] = lambda: 0.0
 
     def run_dir(self, job_id: str) -> Path:
         """The job's own folder. Ids are chosen by clients, so what is no plain file name is hashed."""
@@ -98,7 +101,7 @@ class Launcher:
             entrypoint=job.entrypoint or shlex.join(job.argv),
             runtime_env=runtime_env,
             metadata={str(key): str(value) for key, value in job.job_metadata.items()},
-            num_cpus=self.driver_cpus,
+            num_cpus=self.driver_cpus(),
             label_selector={"ray.io/node-id": head_node} if head_node else {},
             packages=tuple(sorted(packages.items())),
         )

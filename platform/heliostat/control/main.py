@@ -103,7 +103,7 @@ class ControlPlane:
                 bridge=self.link,
                 drivers=drivers,
                 head=self.head,
-                launcher=Launcher(settings.runs_dir, packages.find),
+                launcher=Launcher(settings.runs_dir, packages.find, self._driver_cpus),
                 log=log,
                 reserve_cpu_milli=self._reserve,
                 on_outdated=self._outdated,
@@ -168,6 +168,14 @@ class ControlPlane:
     def _reserve(self) -> int:
         record = self.head.record()
         return record.reserve_cpu_milli if record is not None else 0
+
+    def _driver_cpus(self) -> float:
+        """An equal part of the reserve for each driver that there can be: one per slot and per floating CPU."""
+        record = self.head.record()
+        if record is None or not record.reserve_cpu_milli:
+            return 0.0
+        reserve = record.reserve_cpu_milli / 1000
+        return max(0.01, min(1.0, round(reserve / max(1.0, record.cpus - reserve), 2)))
 
     def _nodes(self) -> list[Any]:  # NodeJoined
         record = self.head.record()

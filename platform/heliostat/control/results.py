@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-MAX_BYTES = 1 << 20
+from heliostat_jobs.spec import BadResult, read_result
 
 
 def read(run_dir: Path) -> dict[str, Any] | None:  # Any: JSON
     """The job's result; None when it wrote none. What cannot be used is named in `problem` instead of being dropped."""
-    path = run_dir / "result.json"
-    if not path.is_file():
-        return None
-    if path.stat().st_size > MAX_BYTES:
-        return {"problem": f"result.json is larger than {MAX_BYTES} bytes and was not read"}
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        return {"problem": f"result.json cannot be read: {error}"}
-    if not isinstance(body, dict):
-        return {"problem": "result.json must hold an object"}
-    return body
+        result = read_result(run_dir)
+    except (BadResult, OSError, UnicodeDecodeError) as error:
+        return {"metrics": {}, "problem": str(error)}
+    return None if result is None else asdict(result)

@@ -109,7 +109,9 @@ class GoodputModel:
             batch = np.geomspace(np.minimum(low, limits.max_batch), limits.max_batch, GRID)
         local, accumulation = self._split(batch, replicas.astype(float))
         total = replicas * local * (accumulation + 1)
-        accum_s, step_s = self._predict(np.broadcast_to(nodes, local.shape), np.broadcast_to(replicas, local.shape), local)
+        accum_s, step_s = self._predict(
+            np.broadcast_to(nodes, local.shape), np.broadcast_to(replicas, local.shape), local
+        )
         efficiency = (self.noise + limits.init_batch) / (self.noise + total)
         goodput = total / (step_s + accumulation * accum_s) * efficiency
         goodput = np.where((local >= limits.min_local) & (local <= limits.max_local), goodput, 0.0)
@@ -190,7 +192,9 @@ def _unseen(nodes: Floats, replicas: Floats, local: Floats, accum: Floats) -> di
     return fixed
 
 
-def _times(params: Floats, gamma: float, nodes: Ints | Floats, replicas: Ints | Floats, local: Ints | Floats) -> tuple[Floats, Floats]:
+def _times(
+    params: Floats, gamma: float, nodes: Ints | Floats, replicas: Ints | Floats, local: Ints | Floats
+) -> tuple[Floats, Floats]:
     """(accumulation step, optimizer step) seconds."""
     accum = params[_ALPHA_C] + params[_BETA_C] * local
     across, inside = nodes > 1, replicas > 1

@@ -45,9 +45,7 @@ def policies() -> tuple[str, ...]:
     return (DEFAULT, *PROFILES, *YARDSTICKS)
 
 
-def compare(
-    trace: Path, names: list[str], nodes: int, queue_quotas: dict[str, int] | None = None
-) -> Comparison:
+def compare(trace: Path, names: list[str], nodes: int, queue_quotas: dict[str, int] | None = None) -> Comparison:
     """Replay a trace on `nodes` nodes of eight GPUs under each named policy."""
     unknown = [name for name in names if name not in policies()]
     if unknown or not names:

@@ -118,7 +118,9 @@ def uniform_nodes(count: int, gpus: int, flavor: str = "gpu") -> list[NodeUp]:
     ]
 
 
-def rigid_job(job_id: str, queue: str, submitted_at_ms: int, gpus: int, gpus_per_node: int, restart_cost_s: int) -> JobSpec:
+def rigid_job(
+    job_id: str, queue: str, submitted_at_ms: int, gpus: int, gpus_per_node: int, restart_cost_s: int
+) -> JobSpec:
     """A gang that never changes its size: on one node if it fits there, else whole nodes where the count allows.
 
     The gang is cut into the largest equal tasks that a node holds, so that it occupies no more nodes than it must.

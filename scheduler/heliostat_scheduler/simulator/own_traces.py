@@ -25,7 +25,9 @@ def load(path: Path, capacity: int) -> list[PhillyJob]:
         if gpus > capacity:
             raise BadInput(f"{where}: {gpus} GPUs can never fit the {capacity} of the cluster; use more --nodes")
         submit, duration = round(number(row, "submit_s", where)), max(1, round(number(row, "duration_s", where)))
-        jobs.append(PhillyJob(row.get("job_id") or f"row-{line}", row.get("queue") or DEFAULT_QUEUE, submit, duration, gpus))
+        jobs.append(
+            PhillyJob(row.get("job_id") or f"row-{line}", row.get("queue") or DEFAULT_QUEUE, submit, duration, gpus)
+        )
     if len({job.id for job in jobs}) < len(jobs):
         raise BadInput(f"{path}: job_id is not unique")
     return sorted(jobs, key=lambda job: job.submit_s)

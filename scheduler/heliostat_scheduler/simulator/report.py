@@ -68,7 +68,9 @@ def _plot(lines: dict[str, list[tuple[float, float]]]) -> str:
     parts.append(f'<path d="M{MARGIN} {MARGIN}V{base}H{WIDTH - MARGIN}" fill="none" stroke="#a8a29e"/>')
     for share in (0, 0.5, 1):
         x, y = MARGIN + span * share, base - rise * share
-        parts.append(f'<text x="{x:.0f}" y="{base + 16}" font-size="11" text-anchor="middle">{right * share:.4g}</text>')
+        parts.append(
+            f'<text x="{x:.0f}" y="{base + 16}" font-size="11" text-anchor="middle">{right * share:.4g}</text>'
+        )
         parts.append(f'<text x="{MARGIN - 6}" y="{y:.0f}" font-size="11" text-anchor="end">{top * share:.3g}</text>')
     for index, (name, points) in enumerate(lines.items()):
         colour = COLOURS[index % len(COLOURS)]

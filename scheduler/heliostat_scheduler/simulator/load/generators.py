@@ -31,7 +31,11 @@ class _Kueue:
         units = COHORTS * QUEUES * QUOTA
         queues = []
         for cohort in range(COHORTS):
-            queues.append(QueueSpec(f"cohort-{cohort}", quota=((CPU, 1000 * QUOTA * QUEUES),), limit=((CPU, 1000 * QUOTA * QUEUES),)))
+            queues.append(
+                QueueSpec(
+                    f"cohort-{cohort}", quota=((CPU, 1000 * QUOTA * QUEUES),), limit=((CPU, 1000 * QUOTA * QUEUES),)
+                )
+            )
             for index in range(QUEUES):
                 limit = ((CPU, 1000 * (QUOTA + BORROW)),)
                 queues.append(QueueSpec(f"c{cohort}-q{index}", f"cohort-{cohort}", ((CPU, 1000 * QUOTA),), limit))

@@ -55,6 +55,13 @@ def load(path: Path) -> list[MuriJob]:
             raise BadInput(f"{where}: {gpus} GPUs can never fit the {NODES * GPUS_PER_NODE} of the cluster")
         seconds = number(row, "iterations", where) * (number(row, "iteration_ms", where) * ITERATION_STRETCH / 1000)
         jobs.append(
-            MuriJob(row["job_id"], number(row, "submit_s", where), seconds, gpus, row["model"], overhead_s(row["model"], gpus))
+            MuriJob(
+                row["job_id"],
+                number(row, "submit_s", where),
+                seconds,
+                gpus,
+                row["model"],
+                overhead_s(row["model"], gpus),
+            )
         )
     return sorted(jobs, key=lambda job: job.submit_s)

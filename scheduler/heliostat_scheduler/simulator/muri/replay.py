@@ -124,7 +124,11 @@ def _tiresias(runnable: list[Live]) -> tuple[list[Live], list[Live]]:
     demoted: list[list[Live]] = [[] for _ in queues]
     for live in runnable:
         level = live.level
-        if live.running and level < len(TIRESIAS_LIMITS) and live.executed_s * live.job.gpus >= TIRESIAS_LIMITS[level] - ROUNDING:
+        if (
+            live.running
+            and level < len(TIRESIAS_LIMITS)
+            and live.executed_s * live.job.gpus >= TIRESIAS_LIMITS[level] - ROUNDING
+        ):
             live.level += 1
             demoted[live.level].append(live)
         else:

@@ -81,7 +81,9 @@ def load_pods(path: Path) -> list[tuple[str, Shape]]:
             raise BadInput(f"{where}: gpu_milli is {milli}, more than one device")
         milli = GPU_MILLI if gpus > 1 else milli if gpus else 0
         models = tuple(sorted(filter(None, row.get("gpu_spec", "").split("|"))))
-        pods.append((row["name"], Shape(whole(row, "cpu_milli", where), whole(row, "memory_mib", where), gpus, milli, models)))
+        pods.append(
+            (row["name"], Shape(whole(row, "cpu_milli", where), whole(row, "memory_mib", where), gpus, milli, models))
+        )
     return pods
 
 

@@ -47,7 +47,9 @@ def bestfit(fleet: Fleet, shape: Shape, rows: Ints) -> tuple[Floats, Ints]:
     gpu = fleet.free[rows].sum(axis=1) - shape.requested
     score = np.floor(100 * (1 - 0.5 * cpu / 128_000 - 0.5 * gpu / 8_000))
     free = fleet.free[rows]
-    device = np.where(free >= shape.milli, free, 10**6).argmin(axis=1) if shape.gpus == 1 else np.zeros(len(rows), dtype=int)
+    device = (
+        np.where(free >= shape.milli, free, 10**6).argmin(axis=1) if shape.gpus == 1 else np.zeros(len(rows), dtype=int)
+    )
     return score, device.astype(np.int64)
 
 
@@ -115,7 +117,9 @@ class Placer:
         return board
 
 
-def run(fleet: Fleet, stream: list[Shape], place: Callable[[Shape], bool], at: Callable[[int], None]) -> dict[int, Measured]:
+def run(
+    fleet: Fleet, stream: list[Shape], place: Callable[[Shape], bool], at: Callable[[int], None]
+) -> dict[int, Measured]:
     """Offer the pods one by one (a pod that fits nowhere is dropped) and measure at the marks."""
     requested, marks, measured = 0, list(MARKS), {}
     for count, shape in enumerate(stream):

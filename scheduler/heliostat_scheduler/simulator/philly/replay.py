@@ -126,7 +126,12 @@ def _srtf(group: Group, now: int) -> float:
     if preempted or placed:
         return now + 1
     return min(
-        (now + (r.end_s - now) - p.remaining_s + 1 for p in stuck for r in group.running if r.end_s - now > p.remaining_s),
+        (
+            now + (r.end_s - now) - p.remaining_s + 1
+            for p in stuck
+            for r in group.running
+            if r.end_s - now > p.remaining_s
+        ),
         default=math.inf,
     )
 
@@ -189,10 +194,17 @@ def _served(live: Live, now: int) -> int:
     return live.served + ((now - live.since_s) * live.job.gpus if live.running else 0)
 
 
-_DECIDE: dict[str, Callable[[Group, int], float]] = {"fifo": _strict, "sjf": _strict, "srtf": _srtf, "tiresias": _tiresias}
+_DECIDE: dict[str, Callable[[Group, int], float]] = {
+    "fifo": _strict,
+    "sjf": _strict,
+    "srtf": _srtf,
+    "tiresias": _tiresias,
+}
 
 
-def replay(jobs: list[PhillyJob], nodes: int, policy: str, at: Callable[[int], None] = lambda _: None) -> list[Finished]:
+def replay(
+    jobs: list[PhillyJob], nodes: int, policy: str, at: Callable[[int], None] = lambda _: None
+) -> list[Finished]:
     """Replay `jobs` (by submit time) on `nodes` empty nodes. `at` is told how many jobs are done."""
     group, decide = Group(NodeGroup(nodes)), _DECIDE[policy]
     by_duration = policy in ("sjf", "srtf")

@@ -41,7 +41,12 @@ def measured_static(path: Path, done: list[Finished]) -> dict[str, float]:
     with path.open() as handle:
         for row in csv.DictReader(handle):
             vc = row["vc"]
-            if row["window"] == "dev" and row["cluster"] == "P2" and row["policy"] in STATIC_POLICIES and vc in durations:
+            if (
+                row["window"] == "dev"
+                and row["cluster"] == "P2"
+                and row["policy"] in STATIC_POLICIES
+                and vc in durations
+            ):
                 delay = float(row["avg_jct_s"]) - sum(durations[vc]) / len(durations[vc])
                 best[vc] = min(best.get(vc, delay), delay)
     return best

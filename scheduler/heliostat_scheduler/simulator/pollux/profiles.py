@@ -93,7 +93,10 @@ class Application:
             sizes, times = found
             if not sizes[0] <= local_batch <= sizes[-1]:
                 raise ValueError(f"{self.name}: local batch {local_batch} was never measured on {placement}")
-            return (float(np.interp(local_batch, sizes, times[:, 0])), float(np.interp(local_batch, sizes, times[:, 1])))
+            return (
+                float(np.interp(local_batch, sizes, times[:, 0])),
+                float(np.interp(local_batch, sizes, times[:, 1])),
+            )
         step, sync = self.spread([min(len(placement), MAX_NODES), sum(placement), local_batch])[0]
         if step + sync != step + sync:
             raise ValueError(f"{self.name}: {placement} with local batch {local_batch} lies outside the measurements")
@@ -103,7 +106,14 @@ class Application:
 def load(folder: Path) -> dict[str, Application]:
     """All applications of a profiles folder, by name."""
     table = folder / "applications.csv"
-    columns = ("app", "max_epochs", "max_local_bsz_override", "min_local_bsz", "max_local_bsz_profiled", "init_batch_size")
+    columns = (
+        "app",
+        "max_epochs",
+        "max_local_bsz_override",
+        "min_local_bsz",
+        "max_local_bsz_profiled",
+        "init_batch_size",
+    )
     runs = _validation(folder / "validation.csv.gz")
     placements = _by_app(folder / "throughput_placements.csv.gz", ("placement",))
     scaling = _by_app(folder / "throughput_scalability.csv.gz", ("num_nodes", "num_replicas"))
