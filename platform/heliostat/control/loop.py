@@ -316,8 +316,6 @@ class Loop:
         self._next_cycle_ms = now_ms + max(CYCLE_MS, 3 * took_ms)
 
     def _log_cycle(self, plan: Plan, out: Outbox, now_ms: int) -> None:
-        if not self._events and not plan.decisions:
-            return
         self.cycles += 1
         record = Record(
             self.cycles, now_ms, tuple(self._events), plan, self.engine.policy_digest(), self.engine.digest()
