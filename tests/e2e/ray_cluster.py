@@ -81,7 +81,7 @@ class HeadEnded(AssertionError):
 @contextlib.contextmanager
 def _start_once(num_cpus: int, num_gpus: int, token: bool, dashboard: bool, labels: str) -> Iterator[RayCluster]:
     temp = Path(tempfile.mkdtemp(prefix="ht-", dir="/tmp"))
-    ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     env = {
         "RAY_ADDRESS": f"127.0.0.1:{ports['port']}",
         "RAY_AUTH_MODE": "disabled",
@@ -188,7 +188,7 @@ def _session(pid: int) -> int:
     return -1 if fields[0] == "Z" else int(fields[3])
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for sock in sockets:

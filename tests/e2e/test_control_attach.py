@@ -12,7 +12,7 @@ from heliostat.local.machine import Shape
 from heliostat.local.records import RayRecord
 from heliostat.settings import load
 
-from tests.e2e.test_control_plane import House
+from tests.e2e.test_control_plane import OPTIONS, House
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -40,7 +40,7 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 
 def test_join_run_and_leave(theirs: RayRecord, house: House) -> None:
-    options = UpOptions(address=theirs.gcs_address, ray_token_path=theirs.token_path, port=8741)
+    options = UpOptions(address=theirs.gcs_address, ray_token_path=theirs.token_path, port=OPTIONS.port)
     running = local.up(house.settings, options)
     assert (running.connected, running.started) == (True, ("control",))
     job = house.submit(kind="command", command=["echo", "here"], gpus=1)
@@ -53,11 +53,11 @@ def test_join_run_and_leave(theirs: RayRecord, house: House) -> None:
 
 def test_a_wrong_address_is_told(theirs: RayRecord, house: House) -> None:
     with pytest.raises(LocalError) as told:
-        local.up(house.settings, UpOptions(address="127.0.0.1:1", ray_token_path=theirs.token_path, port=8741))
+        local.up(house.settings, UpOptions(address="127.0.0.1:1", ray_token_path=theirs.token_path, port=OPTIONS.port))
     assert told.value.code == "unreachable"
 
 
 def test_no_token_is_told(theirs: RayRecord, house: House) -> None:
     with pytest.raises(LocalError) as told:
-        local.up(house.settings, UpOptions(address=theirs.gcs_address, port=8741))
+        local.up(house.settings, UpOptions(address=theirs.gcs_address, port=OPTIONS.port))
     assert told.value.code == "no_ray_token"

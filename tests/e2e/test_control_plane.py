@@ -17,9 +17,11 @@ from heliostat.local import UpOptions, records
 from heliostat.local.records import ControlRecord, RayRecord
 from heliostat.settings import Settings, load
 
+from tests.e2e.ray_cluster import free_ports
+
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
-OPTIONS = UpOptions(gpus=2, object_store_bytes=200_000_000, port=8741)
+OPTIONS = UpOptions(gpus=2, object_store_bytes=200_000_000, port=free_ports(1)[0])
 ENDED = ("succeeded", "failed", "cancelled", "timed_out")
 
 
