@@ -21,7 +21,8 @@ def zipped(*names: str, content: bytes = b"x = 1\n", link: str = "") -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in names:
-            archive.writestr(name, content)
+            entry = zipfile.ZipInfo(name)  # no date of now: equal content is equal bytes
+            archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
         if link:
             info = zipfile.ZipInfo(link)
             info.external_attr = (stat.S_IFLNK | 0o777) << 16
