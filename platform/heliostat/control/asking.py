@@ -22,12 +22,13 @@ from heliostat.store.tables import Attempt, Job
 
 @dataclass(slots=True)
 class Desk:
-    """waiting: ids of the queued and held jobs that the engine knows, in order of arrival."""
+    """waiting: ids of the queued and held jobs that the engine knows, in order of arrival. moved: states of this turn, not yet written."""
 
     store: Store
     executor: Executor
     reconciler: Reconciler
     waiting: dict[str, None] = field(default_factory=dict)
+    moved: dict[str, JobState] = field(default_factory=dict)
 
     def arrived(self, job_ids: Iterable[str], out: Outbox) -> None:
         """New rows: the engine hears of those that it does not know yet."""
@@ -102,9 +103,11 @@ class Desk:
     def _state(self, job: Job) -> JobState:
         """The job's state as this turn has left it; its row may be one step behind."""
         attempt = self.executor.attempts.get(job.id)
-        return attempt.state if attempt is not None else JobState(job.state)
+        return attempt.state if attempt is not None else self.moved.get(job.id, JobState(job.state))
 
     def _move(self, job_id: str, state: JobState, reason: Reason, actor: str, out: Outbox, now_ms: int) -> None:
+        self.moved[job_id] = state
+
         def write(session: Session) -> None:
             cancelled = state in (JobState.CANCELLING, JobState.CANCELLED)
             moves.move(session, job_id, state, reason=reason, actor=actor, now_ms=now_ms, cancel_requested=cancelled)

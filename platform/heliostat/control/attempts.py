@@ -83,6 +83,7 @@ class Attempt:
 
     state: the job's, as the store has it. due_ms: when the phase lasts too long. poll_ms: when to ask Ray about the driver.
     run_limit_ms: running time that is left before the job's time limit. in_engine: whether the engine knows the lease.
+    over_limit: the engine was told that its time is used up.
     runner_seen: somebody in its slots hears orders. checkpoint_ms: time of the last checkpoint known.
     """
 
@@ -110,6 +111,7 @@ class Attempt:
     running_since_ms: int | None = None
     run_limit_ms: int | None = None
     timed_out: bool = False
+    over_limit: bool = False
     in_engine: bool = True
     accepted: bool = False
     runner_seen: bool = False

@@ -31,7 +31,7 @@ class Deadlines:
             limit = _run_limit(attempt)
             if limit is not None and limit <= now_ms and attempt.in_engine:
                 attempt.run_limit_ms = None
-                out.event(JobTimedOut(attempt.job))
+                attempt.over_limit = out.event(JobTimedOut(attempt.job))
 
     def next_ms(self, *, connected: bool) -> int | None:
         """The earliest moment at which `tick` has something to do."""

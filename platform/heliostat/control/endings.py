@@ -17,6 +17,7 @@ from heliostat.control.messages import DriverInfo
 
 INFRASTRUCTURE_TRIES = 3
 SIGKILL = 9
+TIME_USED_UP = "The job used up its declared max_runtime."
 RETRY_BASE_MS = 2_000
 RETRY_MAX_MS = 60_000
 
@@ -57,7 +58,7 @@ def of_order(attempt: Attempt) -> Ending:
     if attempt.state is JobState.CANCELLING:
         return Finish(JobState.CANCELLED)
     if attempt.timed_out:
-        return Finish(JobState.TIMED_OUT, error="The job used up its declared max_runtime.")
+        return Finish(JobState.TIMED_OUT, error=TIME_USED_UP)
     return Requeue("preempted")
 
 

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, assert_never
+from typing import assert_never
 
 from heliostat_scheduler.core.decisions import Discarded, Plan, Preempt, Resize, Start, Stop
 from heliostat_scheduler.core.events import (
@@ -45,8 +45,6 @@ from heliostat.control.hands import Bridge, Drivers
 from heliostat.control.launch import Launcher
 from heliostat.control.outbox import Outbox
 from heliostat.store import Store, jobs
-from heliostat.store.tables import Attempt as AttemptRow
-from heliostat.store.tables import Job
 
 GRANT_PATIENCE_MS = 60_000
 START_PATIENCE_MS = 900_000
@@ -300,8 +298,8 @@ class Executor:
             return
         del self.attempts[attempt.job]
         ending = self._legal(attempt, attempt.ending)
-        if isinstance(ending, Finish) and attempt.state is JobState.ADMITTED:
-            self.moved(attempt, JobState.STARTING, None, out, now_ms)
+        if isinstance(ending, Finish):
+            self._move_towards(attempt, ending.state, out, now_ms)
         terminal = isinstance(ending, Finish)
         result = results.read(self.launcher.run_dir(attempt.job)) if terminal else None
         reason = None if isinstance(ending, Finish) else rows.requeue_reason(ending)
@@ -321,9 +319,7 @@ class Executor:
 
     def tries(self, job_id: str) -> Tries:
         with self.store.read() as session:
-            job = jobs.get(session, job_id)
-            crashed = session.query(AttemptRow).filter_by(job=job_id, outcome="crashed").count()
-        return Tries(crashed, _retries(job))
+            return rows.tries(session, job_id)
 
     def moved(self, attempt: Attempt, state: JobState, reason: Reason | None, out: Outbox, now_ms: int) -> None:
         attempt.state = state
@@ -363,14 +359,23 @@ class Executor:
         elif order == protocol.PREEMPT and attempt.state in preemptible:
             self.moved(attempt, JobState.PREEMPTING, reason, out, now_ms)
 
+    def _move_towards(self, attempt: Attempt, end: JobState, out: Outbox, now_ms: int) -> None:
+        """The step in between, where the lifecycle has no direct move."""
+        if attempt.state is JobState.ADMITTED and end is JobState.FAILED:
+            self.moved(attempt, JobState.STARTING, None, out, now_ms)
+        elif attempt.state is JobState.PREEMPTING and end is JobState.TIMED_OUT:
+            self.moved(attempt, JobState.QUEUED, None, out, now_ms)
+
     def _write_order(self, attempt: Attempt, order: str, out: Outbox) -> None:
         epoch, deadline_ms = attempt.epoch, attempt.deadline_ms
         out.step(attempt.job, lambda s: rows.ordered(s, attempt, epoch, order, deadline_ms))
 
     def _legal(self, attempt: Attempt, ending: Ending) -> Ending:
-        """Somebody cancelled meanwhile: then that is what became of it."""
+        """Cancelled meanwhile, or out of time before anybody could stop it: then that is what became of it."""
         if attempt.state is JobState.CANCELLING:
-            return Finish(JobState.CANCELLED, ending.exit_code, "")
+            return Finish(JobState.CANCELLED, ending.exit_code)
+        if attempt.over_limit and not isinstance(ending, Finish):
+            return Finish(JobState.TIMED_OUT, ending.exit_code, endings.TIME_USED_UP)
         return ending
 
     def _tell_engine(self, attempt: Attempt, ending: Ending, out: Outbox) -> None:
@@ -390,10 +395,3 @@ class Executor:
                 out.event(JobFinished(job, epoch, ending.state.value))
             case _:
                 assert_never(ending)
-
-
-def _retries(job: Job) -> int:
-    """`max_retries` of the job's metadata: how often its own failures are tried again."""
-    value: Any = job.job_metadata.get("max_retries", 0)  # Any: whatever the client wrote
-    text = str(value)
-    return int(text) if text.isdigit() else 0

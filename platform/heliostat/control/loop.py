@@ -342,6 +342,7 @@ class Loop:
         refused: list[tuple[Step, str]] = []
         if any(step.write is not None for step in steps):
             refused = self._write(steps)
+        self.desk.moved.clear()
         bad = {id(step) for step, _ in refused}
         for step, why in refused:
             self.parts.log("error", "write_refused", {"about": step.about, "why": why})

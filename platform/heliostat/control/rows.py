@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from heliostat.control import receipts
 from heliostat.control.attempts import FREED, Attempt, Ending, Finish, NotStarted, Requeue
+from heliostat.control.endings import Tries
 from heliostat.store import events, jobs, moves
 from heliostat.store import tables as t
 
@@ -187,5 +188,8 @@ def places_json(attempt: Attempt) -> list[dict[str, Any]]:  # Any: JSON
     ]
 
 
-def project_of(session: Session, job: str) -> str:
-    return jobs.get(session, job).project
+def tries(session: Session, job_id: str) -> Tries:
+    """`max_retries` of the job's metadata: how often its own failures are tried again."""
+    asked = str(jobs.get(session, job_id).job_metadata.get("max_retries", 0))
+    crashed = session.query(t.Attempt).filter_by(job=job_id, outcome="crashed").count()
+    return Tries(crashed, int(asked) if asked.isdigit() else 0)

@@ -26,3 +26,28 @@ def test_a_driver_runs_and_succeeds_with_its_log(plant: Plant) -> None:
     assert plant.states("r1") == ["admitted", "starting", "running", "succeeded"]
     assert Path(plant.attempts("r1")[0].log_path).read_text() == "hello\n"
     plant.check_quiet()
+
+
+def test_asks_of_one_turn_follow_each_other(plant: Plant) -> None:
+    plant.submit("c0", gpus=2, work=Program(runs_ms=None))
+    plant.submit("c1", work=Program(runs_ms=100))
+    plant.until(lambda: plant.state("c0") == "running", "c0 to run")
+    for what in ("hold", "release", "hold"):
+        plant.ask(what, "c1")
+    plant.advance(100)
+    assert plant.states("c1") == ["held", "queued", "held"]
+    answers = [plant.ask(what, "c1") for what in ("release", "cancel", "hold")]
+    plant.advance(100)
+    assert plant.state("c1") == "cancelled"
+    assert [answer.exception() is None for answer in answers] == [True, True, False]
+
+
+def test_a_job_that_ran_out_of_time_while_ray_died_is_not_forgotten(plant: Plant) -> None:
+    plant.submit("r1", work=Script(runs_ms=None), max_runtime_ms=2_000)
+    plant.until(lambda: plant.state("r1") == "running", "r1 to run")
+    plant.kill_bridge(back_after_ms=60_000)
+    plant.advance(2_500)
+    plant.kill_head()
+    plant.advance(3_000)
+    assert plant.states("r1")[-1] == "timed_out"
+    plant.check_quiet()
