@@ -1,0 +1,52 @@
+"""What a model takes and gives: names, Open Inference Protocol dtypes, shapes (-1 = any; the first dimension is the batch)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from heliostat_serving.spec.reading import Plain, SpecError
+
+DTYPES: dict[str, int] = {
+    "BOOL": 1, "UINT8": 1, "UINT16": 2, "UINT32": 4, "UINT64": 8, "INT8": 1, "INT16": 2, "INT32": 4, "INT64": 8,
+    "FP16": 2, "FP32": 4, "FP64": 8, "BYTES": 0,
+}  # fmt: skip
+"""Bytes per element; BYTES elements carry their own length."""
+
+
+@dataclass(frozen=True)
+class TensorSpec(Plain):
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise SpecError("A tensor has no name.")
+        if self.dtype not in DTYPES:
+            raise SpecError(f"Tensor {self.name}: unknown dtype {self.dtype}; known are {', '.join(DTYPES)}.")
+        if any(size == 0 or size < -1 for size in self.shape):
+            raise SpecError(f"Tensor {self.name}: a dimension of {list(self.shape)} is neither positive nor -1.")
+
+    @property
+    def batched(self) -> bool:
+        return bool(self.shape) and self.shape[0] == -1
+
+
+@dataclass(frozen=True)
+class Signature(Plain):
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    allow_nan: bool = False
+    """Whether NaN and infinities may come in."""
+
+    def __post_init__(self) -> None:
+        if not self.inputs or not self.outputs:
+            raise SpecError("A signature needs at least one input and one output.")
+        for side in (self.inputs, self.outputs):
+            if len({tensor.name for tensor in side}) != len(side):
+                raise SpecError("A signature names two tensors alike.")
+
+    @property
+    def batched(self) -> bool:
+        """Whether requests can be put together along the first dimension."""
+        return all(tensor.batched for tensor in (*self.inputs, *self.outputs))
