@@ -35,6 +35,7 @@ def test_the_demo_holds_what_it_promises() -> None:
     assert [job["state"] for job in result["jobs"]] == ["succeeded"] * 3
     assert (first["attempts"], second["attempts"], urgent["attempts"]) == (2, 1, 1)
     assert (first["queue"], urgent["queue"]) == ("research", "production")
+    assert all(check["held"] for check in result["checks"]), result["checks"]
     assert all(job["waited_s"] > 0 for job in result["jobs"])
     assert {"ReclaimedFor", "PreemptedFor"} & {past["code"] for past in first["reason_history"]}
     assert "what would help" in told.stderr

@@ -10,10 +10,9 @@ from heliostat_scheduler.core.lifecycle import JobState
 
 from heliostat.control import endings
 from heliostat.control.attempts import Attempt, Phase
-from heliostat.control.executor import CLOSE_PATIENCE_MS, Executor
+from heliostat.control.executor import Executor
 from heliostat.control.outbox import Outbox
-
-LOOK_PATIENCE_MS = 5_000
+from heliostat.control.patience import CLOSE_PATIENCE_MS, LOOK_PATIENCE_MS
 
 
 @dataclass(slots=True)
@@ -32,10 +31,12 @@ class Deadlines:
             if limit is not None and limit <= now_ms and attempt.in_engine:
                 attempt.run_limit_ms = None
                 attempt.over_limit = out.event(JobTimedOut(attempt.job))
+        self.executor.leftovers.tick(out, now_ms)
 
     def next_ms(self, *, connected: bool) -> int | None:
         """The earliest moment at which `tick` has something to do."""
-        moments = []
+        left = self.executor.leftovers.next_ms()
+        moments = [] if left is None else [left]
         for attempt in self.executor.attempts.values():
             if attempt.poll_ms is not None and not attempt.process_done:
                 moments.append(attempt.poll_ms)

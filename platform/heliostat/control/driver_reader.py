@@ -6,13 +6,11 @@ from dataclasses import dataclass
 
 from heliostat.control import endings
 from heliostat.control.attempts import Attempt, Phase
-from heliostat.control.executor import POLL_MS, Executor
+from heliostat.control.executor import Executor
+from heliostat.control.leftovers import DriverMessage
 from heliostat.control.messages import DriverAccepted, DriverRefused, DriverSeen, DriverSilent, LogSaved
 from heliostat.control.outbox import Outbox
-
-SILENT_MS = 2_000
-RUNNING_POLL_MS = 1_000
-STOP_AGAIN_MS = 10_000
+from heliostat.control.patience import POLL_MS, RUNNING_POLL_MS, SILENT_MS, STOP_AGAIN_MS
 
 
 @dataclass(slots=True)
@@ -21,12 +19,13 @@ class DriverReader:
 
     def read(
         self,
-        message: DriverAccepted | DriverRefused | DriverSeen | DriverSilent | LogSaved,
+        message: DriverMessage,
         out: Outbox,
         now_ms: int,
     ) -> None:
         attempt = self._attempt(message.submission_id)
         if attempt is None:
+            self._of_a_leftover(message, out, now_ms)
             return
         match message:
             case DriverAccepted():
@@ -40,6 +39,13 @@ class DriverReader:
             case LogSaved():
                 attempt.log_saved = True
                 self.executor.conclude(attempt, out, now_ms)
+
+    def _of_a_leftover(self, message: DriverMessage, out: Outbox, now_ms: int) -> None:
+        """An older driver: when it is gone, the one that waits for its end may start."""
+        job = self.executor.leftovers.read(message, out, now_ms)
+        attempt = self.executor.attempts.get(job)
+        if attempt is not None and attempt.phase is Phase.LAUNCHING:
+            self.executor.launch(attempt, out, now_ms)
 
     def _refused(self, attempt: Attempt, refused: DriverRefused, out: Outbox, now_ms: int) -> None:
         if attempt.phase in (Phase.KILLING, Phase.CLOSING):

@@ -15,16 +15,11 @@ from heliostat_scheduler.core.model import TaskPlace
 from heliostat_scheduler.live import protocol
 from heliostat_scheduler.live.protocol import SlotRef
 
-from heliostat.control import endings
+from heliostat.control import endings, rows
 from heliostat.control.attempts import FREED, Attempt, Ending, Finish, NotStarted, Phase, Requeue
-from heliostat.control.executor import (
-    CLOSE_PATIENCE_MS,
-    GRANT_PATIENCE_MS,
-    ORDER_SLACK_MS,
-    START_PATIENCE_MS,
-    Executor,
-)
+from heliostat.control.executor import Executor
 from heliostat.control.outbox import Outbox
+from heliostat.control.patience import CLOSE_PATIENCE_MS, GRANT_PATIENCE_MS, ORDER_SLACK_MS
 from heliostat.store import Store, jobs
 from heliostat.store.reasons import reason_from
 from heliostat.store.tables import Attempt as AttemptRow
@@ -44,6 +39,7 @@ class Reconciler:
                 row = session.get(AttemptRow, (lease.job, lease.attempt))
                 assert row is not None, f"{lease.job} has a lease without its attempt {lease.attempt}"
                 self.executor.attempts[job.id] = _attempt(job, lease, row, now_ms)
+            self.executor.leftovers.load(rows.left_behind(session), now_ms)
             waiting = jobs.in_states(session, (JobState.QUEUED.value, JobState.HELD.value))
             for job in waiting:
                 self.submit(job, last_epoch(session.get(AttemptRow, (job.id, job.attempts))), out)
@@ -65,6 +61,7 @@ class Reconciler:
         """Ray is gone with everything on it. Call it once nothing of the old head can run any more."""
         for attempt in list(self.executor.attempts.values()):
             self.void(attempt, "head_lost", out, now_ms)
+        self.executor.leftovers.lost(out, now_ms)
 
     def void(self, attempt: Attempt, why: str, out: Outbox, now_ms: int) -> None:
         """What the lease named is not there any more: nothing is left to wait for."""
@@ -106,7 +103,6 @@ class Reconciler:
                 attempt.due_ms = now_ms + GRANT_PATIENCE_MS
                 out.step(attempt.job, None, executor.put(attempt))
             case Phase.LAUNCHING:
-                attempt.due_ms = now_ms + START_PATIENCE_MS
                 executor.launch(attempt, out, now_ms)
             case Phase.RUNNING:
                 attempt.poll_ms = None if attempt.is_command else now_ms

@@ -7,7 +7,7 @@ from typing import Any
 
 from heliostat_scheduler.core.lifecycle import JobState
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
-from sqlalchemy import delete, update
+from sqlalchemy import delete, exists, select, update
 from sqlalchemy.orm import Session
 
 from heliostat.control import receipts
@@ -108,6 +108,8 @@ def concluded(
     """Nothing of the attempt is left: the job moves on, its lease is gone, its spans are charged."""
     receipts.close_spans(session, attempt.job, now_ms)
     session.execute(delete(t.Lease).where(t.Lease.job == attempt.job))
+    if attempt.done:
+        driver_gone(session, attempt.job, attempt.n, now_ms)
     held, used = receipts.held_and_used(session, attempt.job)
     fields: dict[str, Any] = {"gpu_ms_held": held, "gpu_ms_used": used}  # Any: column values
     match ending:
@@ -132,6 +134,22 @@ def concluded(
         data=data,
         **fields,
     )
+
+
+def driver_gone(session: Session, job: str, n: int, now_ms: int) -> None:
+    """Nothing of the attempt's process is left."""
+    session.execute(update(t.Attempt).where(t.Attempt.job == job, t.Attempt.n == n).values(gone_ms=now_ms))
+
+
+def left_behind(session: Session) -> list[tuple[str, int]]:
+    """Drivers of ended attempts that may still be there: (job, attempt)."""
+    query = select(t.Attempt.job, t.Attempt.n).where(
+        t.Attempt.gone_ms.is_(None),
+        t.Attempt.ended_ms.is_not(None),
+        t.Attempt.ray_submission_id != "",
+        ~exists().where(t.Lease.job == t.Attempt.job, t.Lease.attempt == t.Attempt.n),
+    )
+    return [(job, n) for job, n in session.execute(query.order_by(t.Attempt.job, t.Attempt.n))]
 
 
 def happened(session: Session, kind: str, attempt: Attempt, now_ms: int, data: dict[str, Any]) -> None:  # Any: JSON

@@ -15,6 +15,8 @@ from websockets.sync.client import ClientConnection, connect
 from heliostat.control.ray_jobs import DashboardJobs, RayUnreachable
 
 AGAIN_S = 2.0
+CLOSE_S = 0.2
+"""Ray answers a closing handshake only when it next looks at the log, seconds later; nobody waits for that."""
 
 
 @dataclass(slots=True)
@@ -51,7 +53,12 @@ class WebSocketTails:
                 url, headers = self._jobs.tail_address(submission_id)
                 # no compression: Ray forwards our handshake to its agent and cannot unpack the answer
                 with connect(
-                    url, additional_headers=headers, max_size=None, proxy=None, compression=None
+                    url,
+                    additional_headers=headers,
+                    max_size=None,
+                    proxy=None,
+                    compression=None,
+                    close_timeout=CLOSE_S,
                 ) as connection:
                     tail.connection = connection
                     _append(connection, log)

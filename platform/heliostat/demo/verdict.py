@@ -43,6 +43,7 @@ def judge(scene: Scene, told: Told) -> Verdict:
             "the first training was preempted for production and resumed",
             first.get("attempts", 0) >= 2 and bool(codes & TAKEN_BACK),
         ),
+        ("it came back at its old place: the second training started after it had ended", _in_order(first, second)),
         ("no training step is missing", all(counted.distinct == TOTAL_STEPS for counted in steps.values())),
         (
             f"at most one checkpoint interval ({CHECKPOINT_EVERY} steps) was recomputed, on the same batches",
@@ -103,6 +104,12 @@ def _story(job: JobJson) -> str:
     taken = [past for past in history if past.get("code") in TAKEN_BACK]
     told = taken or [past for past in history if past.get("code") not in ("Placed", "PendingEvaluation", "Starting")]
     return told[-1].get("sentence", "") if told else "-"
+
+
+def _in_order(first: JobJson, second: JobJson) -> bool:
+    """Both need both GPUs, so whoever is first in the queue has ended before the other starts."""
+    ended, started = first.get("finished_at"), second.get("started_at")
+    return bool(ended and started) and str(ended) <= str(started)
 
 
 def _was_explained(told: Told) -> bool:

@@ -129,6 +129,8 @@ class Attempt(Base):
     ray_submission_id: Mapped[str] = mapped_column(default="")
     secret: Mapped[str] = mapped_column(default="")
     log_path: Mapped[str] = mapped_column(default="")
+    gone_ms: Mapped[int | None]
+    """When its driver was known to be gone and its log was saved; a job is queued again before that."""
 
 
 class Lease(Base):
@@ -249,6 +251,8 @@ class Node(Base):
     labels: Mapped[dict[str, Any]] = mapped_column(default=dict)  # Any: JSON
     joined_ms: Mapped[int]
     seen_ms: Mapped[int]
+    cordon: Mapped[str] = mapped_column(String(16), default="", server_default="")
+    """What somebody ordered about it: empty, `cordoned` or `draining`."""
 
 
 class DecisionLog(Base):
@@ -277,7 +281,7 @@ class Snapshot(Base):
 
 class Metric(Base):
     __tablename__ = "metric"
-    __table_args__ = (Index(None, "job", "id"), {"sqlite_autoincrement": True})
+    __table_args__ = (Index(None, "job", "id"), Index(None, "job", "name", "id"), {"sqlite_autoincrement": True})
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     job: Mapped[str]

@@ -54,15 +54,20 @@ class Ended:
 
 def job(job_id: str, **more: Any) -> JobJson:
     base = {"id": job_id, "queue": "research", "state": "succeeded", "attempts": 1, "waited_s": 1.0, "ran_s": 60.0,
+            "started_at": "2026-01-01T00:00:01.000Z", "finished_at": "2026-01-01T00:01:01.000Z",
             "metrics": {"accuracy": 0.98}, "gpu_seconds": {"held": 120.04, "used": None},
             "reason_history": [{"at": "", "code": "Placed", "sentence": "placed", "attempt": 1}]}  # fmt: skip
     return cast("JobJson", {**base, **more})
 
 
+def second(**more: Any) -> JobJson:
+    return job(SECOND, started_at="2026-01-01T00:01:01.500Z", finished_at="2026-01-01T00:02:00.000Z", **more)
+
+
 def told(**changes: Any) -> Told:
     taken = [{"at": "", "code": "ReclaimedFor", "sentence": "gave 2 GPUs back to production", "attempt": 1}]
     first = job(FIRST, attempts=2, reason_history=taken)
-    jobs = changes.get("jobs", (first, job(SECOND), job("job-u", queue="production", metrics=None)))
+    jobs = changes.get("jobs", (first, second(), job("job-u", queue="production", metrics=None)))
     process = cast("subprocess.Popen[bytes]", Ended(changes.get("returncode", 0)))
     child = Child("ray job submit", process, Path("/nowhere"))
     explanation = changes.get("explanation", {"sentence": "waits", "remedies": [{"kind": "wait"}]})
@@ -86,14 +91,21 @@ def test_used_gpu_seconds_are_added_where_they_were_measured(scene: Scene) -> No
 
 
 WRONG: list[Any] = [
-    pytest.param(lambda: told(jobs=(job(FIRST), job(SECOND), job("job-u"))), id="nobody was preempted"),
+    pytest.param(lambda: told(jobs=(job(FIRST), second(), job("job-u"))), id="nobody was preempted"),
     pytest.param(lambda: told(jobs=(*told().jobs[:2], job("job-u", state="failed"))), id="the urgent job failed"),
     pytest.param(
-        lambda: told(jobs=(told().jobs[0], job(SECOND, metrics={"accuracy": 0.94}), told().jobs[2])), id="a poor model"
+        lambda: told(jobs=(told().jobs[0], second(metrics={"accuracy": 0.94}), told().jobs[2])), id="a poor model"
     ),
-    pytest.param(lambda: told(jobs=(told().jobs[0], job(SECOND, metrics=None), told().jobs[2])), id="no model"),
+    pytest.param(lambda: told(jobs=(told().jobs[0], second(metrics=None), told().jobs[2])), id="no model"),
     pytest.param(lambda: told(explanation={"sentence": "waits", "remedies": []}), id="nobody knew what would help"),
     pytest.param(lambda: told(returncode=1), id="ray job submit failed"),
+    pytest.param(
+        lambda: told(jobs=(told().jobs[0], job(SECOND, started_at="2026-01-01T00:00:30.000Z"), told().jobs[2])),
+        id="the second overtook the preempted first",
+    ),
+    pytest.param(
+        lambda: told(jobs=(told().jobs[0], job(SECOND, started_at=None), told().jobs[2])), id="the second never started"
+    ),
 ]
 
 
