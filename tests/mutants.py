@@ -1,8 +1,10 @@
 """`make mutants`: how many mutants of the engine do the tests kill? `python -m tests.mutants [--number 200] [--seed 1]`
 
 mutmut writes every mutant of `heliostat_scheduler.core`; a sample drawn by seed is run against the engine's unit tests and the shared
-scenarios, each in a forked process. It works on a copy in a temporary folder, so the working tree is never touched. The last line is one
-JSON object: killed, survived (names), timeouts count as killed. Exit 1 below 85 %.
+scenarios, each in a forked process; mutmut notes which tests enter which function, and a mutant meets only the tests that can see it.
+It works on a copy in a temporary folder, so the working tree is never touched. The last line is one JSON object: killed, survived (each
+with its change and, where tests/mutants_survivors.json knows it, the reason why no test can or need see it); timeouts count as killed.
+Exit 1 below 85 %.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -25,9 +28,12 @@ COPIED = {
     "tests/scheduler": "tests/scheduler",
     "tests/simulation": "tests/simulation",
 }
+REASONS = ROOT / "tests" / "mutants_survivors.json"
+"""[function, change, reason]: kept by function and change, because the numbers of mutants move with every edit."""
 PASS_LINE = 0.85
 SURVIVED = 0
 NO_TESTS = 33
+MUTMUT = str(Path(sys.executable).parent / "mutmut")
 CONFIG = """
 [tool.mutmut]
 source_paths = ["heliostat_scheduler"]
@@ -48,18 +54,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("--number", type=int, default=200, help="how many mutants are drawn")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--children", type=int, default=os.cpu_count() or 1, help="mutants tested at a time")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="heliostat-mutants-"))
     try:
         copy_to(folder)
-        run_mutmut(folder, ["no_such_mutant"])  # writes all mutants, runs none
+        run_mutmut(folder, ["no_such_mutant"], 1)  # writes all mutants, runs none
         names = sorted(exit_codes(folder))
         chosen = sorted(random.Random(options.seed).sample(names, min(options.number, len(names))))
-        run_mutmut(folder, chosen)
+        run_mutmut(folder, chosen, options.children)
         codes = exit_codes(folder)
         if all(codes[name] is None for name in chosen):
             raise SystemExit(f"mutmut ran no mutant:\n{(folder / 'mutmut.log').read_text()[-3000:]}")
-        survivors = [name for name in chosen if codes[name] in (None, SURVIVED, NO_TESTS)]
+        survivors = [survivor(folder, name) for name in chosen if codes[name] in (None, SURVIVED, NO_TESTS)]
     finally:
         shutil.rmtree(folder)
     killed = len(chosen) - len(survivors)
@@ -85,9 +92,25 @@ def copy_to(folder: Path) -> None:
     (folder / "pyproject.toml").write_text(CONFIG)
 
 
-def run_mutmut(folder: Path, names: list[str]) -> None:
+def survivor(folder: Path, name: str) -> dict[str, str]:
+    """Name, function, change (removed lines => added lines) and the reason on file."""
+    shown = subprocess.run([MUTMUT, "show", name], cwd=folder, capture_output=True, text=True, check=True).stdout
+    lines = [line for line in shown.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    old, new = (" ".join(line[1:].strip() for line in lines if line[0] == sign) for sign in "-+")
+    found = {"name": name, "function": function_of(name), "change": f"{old} => {new}"}
+    reasons = {(function, change): why for function, change, why in json.loads(REASONS.read_text())}
+    return found | {"reason": reasons.get((found["function"], found["change"]), "none on file")}
+
+
+def function_of(name: str) -> str:
+    """heliostat_scheduler.core.space.xǁSpaceǁcopy__mutmut_3 -> space.Space.copy"""
+    module, _, rest = name.removeprefix("heliostat_scheduler.core.").partition(".x")
+    return f"{module}." + re.sub(r"__mutmut_\d+$", "", rest).strip("_ǁ").replace("ǁ", ".")
+
+
+def run_mutmut(folder: Path, names: list[str], children: int) -> None:
     """mutmut's own exit code says little (1 also when mutants survive); its results are in the .meta files."""
-    command = [str(Path(sys.executable).parent / "mutmut"), "run", *names]
+    command = [MUTMUT, "run", "--max-children", str(children), *names]
     path = str(folder / "mutants")
     with (folder / "mutmut.log").open("w") as log:
         subprocess.run(

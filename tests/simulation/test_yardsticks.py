@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 from heliostat_scheduler.simulator.__main__ import main
 from heliostat_scheduler.simulator.muri.replay import place_first_fit
+from heliostat_scheduler.simulator.openb.data import Shape
+from heliostat_scheduler.simulator.philly.data import PhillyJob
 from heliostat_scheduler.simulator.philly.nodes import NodeGroup
+from heliostat_scheduler.simulator.philly.shortfall import Shortfall
+from heliostat_scheduler.simulator.philly.tenants import static_delays
 
 DATA = Path(__file__).parent / "data"
 MURI = ["bench", "muri", "--trace", str(DATA / "muri_small.csv")]
@@ -62,6 +66,45 @@ def test_philly_through_the_engine_reports_tenants_and_shortfall(capsys: pytest.
     assert isinstance(tenants, dict)
     assert sorted(tenants) == ["103959", "e13805", "ed69ec"]
     assert all({"jobs", "delay_s", "static_delay_s", "pass"} <= row.keys() for row in tenants.values())
+
+
+def test_pooled_yardsticks_say_what_they_withhold(capsys: pytest.CaptureFixture[str]) -> None:
+    result = run(capsys, [*PHILLY, "--cluster", "P3", "--policy", "fifo"])
+    assert isinstance(result["shortfall_gpu_h"], float)
+    assert isinstance(result["peak_memory_mb"], float) and result["peak_memory_mb"] > 1
+    tenants = result["per_vc"]
+    assert isinstance(tenants, dict) and sorted(tenants) == ["103959", "e13805", "ed69ec"]
+
+
+def test_the_shortfall_is_what_borrowers_hold_of_the_entitled() -> None:
+    shortfall = Shortfall({"a": 8, "b": 8})
+    shortfall.used = {"a": 4, "b": 12}
+    shortfall.until(10, lambda: {"a": [8, 2, 1]})  # 2 and 1 fit into a's quota, 8 does not
+    assert shortfall.gpu_s == 30
+    shortfall.until(20, lambda: {"a": [4, 4]})
+    assert shortfall.gpu_s == 30 + 40
+    shortfall.used = {"a": 4, "b": 8}
+    shortfall.until(30, lambda: {"a": [4]})  # nobody borrows
+    assert shortfall.gpu_s == 70
+
+
+def test_a_tenant_alone_is_replayed_where_no_measurement_fits(tmp_path: Path) -> None:
+    jobs = [PhillyJob(str(i), "a", 0, 100, 8) for i in range(3)]
+    replayed = static_delays(jobs, {"a": 1, "b": 1}, tmp_path / "trace.csv")
+    assert replayed == {"a": pytest.approx(100.0)}
+    (tmp_path / "baselines_measured_per_vc.csv").write_text(
+        "vc,window,cluster,policy,n_jobs,avg_jct_s\na,dev,P2,fifo,3,150\na,dev,P2,tiresias,99,101\n"
+    )
+    assert static_delays(jobs, {"a": 1, "b": 1}, tmp_path / "trace.csv") == {"a": pytest.approx(50.0)}
+
+
+def test_a_shape_asks_at_least_what_a_smaller_one_does() -> None:
+    half = Shape(4000, 1024, 1, 500)
+    assert Shape(4000, 2048, 2, 1000).asks_at_least(half)
+    assert Shape(4000, 1024, 1, 500, ("T4",)).asks_at_least(half)
+    assert not half.asks_at_least(Shape(4000, 1024, 1, 500, ("T4",)))
+    assert not Shape(3999, 1024, 1, 500).asks_at_least(half)
+    assert not Shape(4000, 1024, 1, 499).asks_at_least(half)
 
 
 @pytest.mark.parametrize("policy", ["random", "bestfit", "fgd", "heliostat"])

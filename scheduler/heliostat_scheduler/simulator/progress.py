@@ -13,12 +13,13 @@ EVERY_S = 0.5
 class Progress:
     """`with Progress("muri", total) as bar: bar.at(done)`. The output stays out of stdout, where the result goes."""
 
-    def __init__(self, what: str, total: int, stream: TextIO | None = None) -> None:
+    def __init__(self, what: str, total: int, stream: TextIO | None = None, quiet: bool = False) -> None:
+        """`quiet`: say nothing (a bar around this one is already shown)."""
         self._what = what
         self._total = max(1, total)
         self._stream = stream if stream is not None else sys.stderr
         self._began = time.monotonic()
-        self._next = self._began + QUIET_S
+        self._next = float("inf") if quiet else self._began + QUIET_S
         self._shown = False
 
     def __enter__(self) -> Progress:

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+
+BASELINE_DIGEST = "baseline"
+"""policy_digest of a yardstick: it has no policy of ours."""
+
+
+def trace_name(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".csv")
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process has ever held (getrusage counts KiB on Linux, bytes on macOS)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)
 
 
 @dataclass(frozen=True, slots=True)

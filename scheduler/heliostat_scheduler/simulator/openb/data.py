@@ -39,6 +39,16 @@ class Shape:
     def requested(self) -> int:
         return self.gpus * self.milli
 
+    def asks_at_least(self, other: Shape) -> bool:
+        """Whether every place for this shape is one for the other too."""
+        return (
+            self.cpu_milli >= other.cpu_milli
+            and self.memory_mib >= other.memory_mib
+            and self.gpus >= other.gpus
+            and self.milli >= other.milli
+            and (not other.models or (bool(self.models) and set(self.models) <= set(other.models)))
+        )
+
     @property
     def kind(self) -> tuple[int, int, int, tuple[str, ...]]:
         """What the fragmentation measure distinguishes (memory is no part of it)."""

@@ -1,8 +1,9 @@
 """openb with our engine: one queue that owns the fleet, every pod a job of one task, placed by the engine's fragmentation measure.
 
 The engine is told the demand mix (the benchmark's typical pods, which FGD is given too). A pod that fits nowhere is cancelled at
-once, as the protocol drops it. Ties of the measure go to the node left with least CPU and GPU, then to the smaller name; with
-random ties the nodes are renamed at random and the order among equals is the order of those names.
+once, as the protocol drops it. Nothing ever ends here, so a shape that fits nowhere now never will, and neither will one that asks
+for as much or more: such pods are dropped without asking again. Ties of the measure go to the node left with least CPU and GPU, then
+to the smaller name; with random ties the nodes are renamed at random and the order among equals is the order of those names.
 """
 
 from __future__ import annotations
@@ -42,8 +43,11 @@ class EnginePlacer:
             self.drive.apply(NodeUp(spec), 0)
         self.drive.apply(DemandMix(demand_mix(kinds)), 0)
         self._count = 0
+        self._refused: list[Shape] = []
 
     def place(self, shape: Shape) -> bool:
+        if any(shape.asks_at_least(refused) for refused in self._refused):
+            return False
         self._count += 1
         job_id = f"pod-{self._count:06d}"
         task = TaskShape(shape.requested, shape.cpu_milli, shape.memory_mib * MIB)
@@ -54,6 +58,7 @@ class EnginePlacer:
                 self._mirror(order.places[0], shape)
                 return True
         self.drive.apply(JobCancelled(job_id), self._count)
+        self._refused = [known for known in self._refused if not known.asks_at_least(shape)] + [shape]
         return False
 
     def _mirror(self, place: TaskPlace, shape: Shape) -> None:

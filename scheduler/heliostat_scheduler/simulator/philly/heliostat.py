@@ -43,14 +43,16 @@ class PhillyWorld:
         policy: Policy | None = None,
         quota: dict[str, int] | None = None,
         pool: int | None = None,
+        quiet: bool = False,
     ) -> None:
         """`nodes` of each tenant make its quota and the pool, unless `quota` (GPUs) and `pool` (nodes) say otherwise."""
         self.quota = quota or {vc: count * GPUS_PER_NODE for vc, count in nodes.items()}
         queues = tuple(QueueSpec(vc, quota=(("gpu", 1000 * gpus),)) for vc, gpus in self.quota.items())
         self.drive = Drive(self, queues, policy)
         self._ranks = Ranks(self.drive, RunHistory())
-        self.shortfall = Shortfall(self.quota, self._waiting_gpus)
+        self.shortfall = Shortfall(self.quota)
         self._arrivals = jobs
+        self._quiet = quiet
         self._live: dict[str, _Live] = {}
         self._ends: list[tuple[int, str]] = []
         self._now = 0
@@ -82,13 +84,13 @@ class PhillyWorld:
 
     def run(self) -> list[Finished]:
         at = 0
-        with Progress("philly", len(self._arrivals)) as bar:
+        with Progress("philly", len(self._arrivals), quiet=self._quiet) as bar:
             while at < len(self._arrivals) or self._live:
                 arrival = self._arrivals[at].submit_s if at < len(self._arrivals) else math.inf
                 now = min(arrival, self._next_end())
                 if now == math.inf:
                     raise RuntimeError("the engine left jobs waiting on an idle cluster")
-                self.shortfall.until(now)
+                self.shortfall.until(now, self._waiting_gpus)
                 self._now = int(now)
                 self._finish()
                 while at < len(self._arrivals) and self._arrivals[at].submit_s == now:
@@ -123,6 +125,7 @@ class PhillyWorld:
             self.drive.finish(job.id, 1000 * self._now)
             self._done.append(Finished(job.id, job.vc, job.submit_s, job.duration_s, self._now, live.preemptions))
 
-    def _waiting_gpus(self, vc: str) -> Iterable[int]:
-        line = self.drive.engine.state.waiting.lines.get(vc)
-        return (self._live[key.job_id].job.gpus for key in line.order) if line is not None else ()
+    def _waiting_gpus(self) -> dict[str, Iterable[int]]:
+        """Per tenant, in the order in which the engine would serve them."""
+        lines = self.drive.engine.state.waiting.lines
+        return {vc: [self._live[key.job_id].job.gpus for key in line.order] for vc, line in lines.items()}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import insort
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -46,6 +47,7 @@ class Group:
     pending: list[tuple[int, int, Live]] = field(default_factory=list)
     running: dict[Live, None] = field(default_factory=dict)
     ends: list[tuple[int, int, Live]] = field(default_factory=list)
+    used: Counter[str] = field(default_factory=Counter)
     done: list[Finished] = field(default_factory=list)
 
     def start(self, live: Live, now: int) -> bool:
@@ -55,6 +57,7 @@ class Group:
         live.held, live.since_s, live.running = held, now, True
         live.end_s = now + live.remaining_s
         self.running[live] = None
+        self.used[live.job.vc] += live.job.gpus
         heapq.heappush(self.ends, (live.end_s, live.order, live))
         return True
 
@@ -83,6 +86,7 @@ class Group:
         self.nodes.give_back(live.held)
         live.served += (now - live.since_s) * live.job.gpus
         live.running = False
+        self.used[live.job.vc] -= live.job.gpus
         del self.running[live]
 
     @staticmethod
@@ -202,16 +206,34 @@ _DECIDE: dict[str, Callable[[Group, int], float]] = {
 }
 
 
+def waiting_in_order(group: Group, policy: str) -> list[Live]:
+    """The waiting jobs as the policy ranks them."""
+    if policy == "tiresias":
+        return sorted(
+            (entry[2] for entry in group.pending),
+            key=lambda live: (live.served > TIRESIAS_THRESHOLD, live.job.submit_s, live.order),
+        )
+    return [entry[2] for entry in group.pending]
+
+
 def replay(
-    jobs: list[PhillyJob], nodes: int, policy: str, at: Callable[[int], None] = lambda _: None
+    jobs: list[PhillyJob],
+    nodes: int,
+    policy: str,
+    at: Callable[[int], None] = lambda _: None,
+    watch: Callable[[int, Group], None] = lambda _, __: None,
 ) -> list[Finished]:
-    """Replay `jobs` (by submit time) on `nodes` empty nodes. `at` is told how many jobs are done."""
+    """Replay `jobs` (by submit time) on `nodes` empty nodes.
+
+    `at` is told how many jobs are done; `watch` sees the group at every instant before anything changes.
+    """
     group, decide = Group(NodeGroup(nodes)), _DECIDE[policy]
     by_duration = policy in ("sjf", "srtf")
     arrived, wake = 0, math.inf
     while arrived < len(jobs) or group.pending or group.running:
         arrival = jobs[arrived].submit_s if arrived < len(jobs) else math.inf
         now = int(min(arrival, group.next_end(), wake))
+        watch(now, group)
         group.finish(now)
         while arrived < len(jobs) and jobs[arrived].submit_s == now:
             job = jobs[arrived]
