@@ -1,1 +1,20 @@
+"""Seeded forward simulation with the live engine: when a job starts, and what would change if."""
 
+from heliostat_scheduler.forecast.arrivals import like_before
+from heliostat_scheduler.forecast.eta import Correction, Estimate, estimates
+from heliostat_scheduler.forecast.future import Arrival, Course, Future, Grid, waiting_jobs
+from heliostat_scheduler.forecast.lengths import Lengths, Ran
+
+__all__ = [
+    "Arrival",
+    "Correction",
+    "Course",
+    "Estimate",
+    "Future",
+    "Grid",
+    "Lengths",
+    "Ran",
+    "estimates",
+    "like_before",
+    "waiting_jobs",
+]

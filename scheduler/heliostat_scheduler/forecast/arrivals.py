@@ -1,0 +1,44 @@
+"""Who will be submitted: what was submitted lately, again. Blocks of past hours are drawn with a seed and laid end to end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from heliostat_scheduler.core.model import JobSpec
+from heliostat_scheduler.forecast.future import Arrival
+
+BLOCK_MS = 3_600_000
+
+
+def like_before(
+    past: Sequence[JobSpec],
+    rest: Callable[[JobSpec, int], int],
+    now_ms: int,
+    horizon_ms: int,
+    seed: int,
+    block_ms: int = BLOCK_MS,
+) -> list[Arrival]:
+    """Submissions between now and `now_ms + horizon_ms`, drawn from the blocks between the oldest of `past` and now.
+
+    Each drawn job is a new one (its id begins with `~`), of the same queue, size and class, without the dependencies of its model.
+    """
+    if not past:
+        return []
+    rng = random.Random(f"{seed} arrivals")
+    oldest = min(spec.submitted_at_ms for spec in past)
+    blocks = max(1, -(-(now_ms - oldest) // block_ms))
+    by_block: dict[int, list[JobSpec]] = {}
+    for spec in past:
+        by_block.setdefault((now_ms - 1 - spec.submitted_at_ms) // block_ms, []).append(spec)
+    found = []
+    for index in range(-(-horizon_ms // block_ms)):
+        chosen = rng.randrange(blocks)
+        begin = now_ms - (chosen + 1) * block_ms
+        for number, spec in enumerate(by_block.get(chosen, ())):
+            at_ms = now_ms + index * block_ms + max(1, spec.submitted_at_ms - begin)
+            if at_ms <= now_ms + horizon_ms:
+                new = replace(spec, id=f"~{seed}.{index}.{number}", submitted_at_ms=at_ms, dependencies=())
+                found.append(Arrival(at_ms, new, rest(new, 0)))
+    return found

@@ -1,0 +1,115 @@
+"""How long jobs run, as far as it can be known: what finished jobs like it ran, else what it declared, else a wide guess.
+
+`Lengths.rest_ms(spec, ran, u)` is the u-quantile of the remaining run time of a job that has run for `ran`: of the samples longer than
+`ran`, those of the same template if there are a few, else of the same queue and GPU count, else of the queue, else of all. A declared
+limit bounds the answer from above and stands in where nothing was learned. A *draw* takes u from a seed and the job's id, so that
+the same job runs equally long in two futures that are compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right, insort
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from heliostat_scheduler.core.model import JobSpec
+
+FEW = 5
+"""Samples of a kind below which a wider kind is asked."""
+KEPT = 2_000
+"""Newest samples kept of a kind."""
+SHORTEST_MS, LONGEST_MS = 60_000, 24 * 3_600_000
+"""Bounds of the guess where nothing is known: log-uniform between them."""
+BEYOND = 1000
+"""Rest, in thousandths of what it has run, of a job that outran everything known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """One finished job."""
+
+    queue: str
+    template: str
+    gpu_milli: int
+    ran_ms: int
+
+
+@dataclass(slots=True)
+class _Samples:
+    by_length: list[int] = field(default_factory=list)
+    by_age: list[int] = field(default_factory=list)
+
+    def add(self, ran_ms: int) -> None:
+        insort(self.by_length, ran_ms)
+        self.by_age.append(ran_ms)
+        if len(self.by_age) > KEPT:
+            oldest = self.by_age.pop(0)
+            del self.by_length[bisect_right(self.by_length, oldest) - 1]
+
+
+class Lengths:
+    """Feed it finished jobs, oldest first."""
+
+    def __init__(self, finished: Iterable[Ran] = ()) -> None:
+        self._kinds: dict[tuple[str, ...], _Samples] = {}
+        for ran in finished:
+            self.add(ran)
+
+    def add(self, ran: Ran) -> None:
+        for kind in _kinds(ran.queue, ran.template, ran.gpu_milli):
+            self._kinds.setdefault(kind, _Samples()).add(max(1, ran.ran_ms))
+
+    def rest_ms(self, spec: JobSpec, ran_ms: int, u: float) -> int:
+        """Remaining milliseconds; at least 1."""
+        rest = self._learned(spec, ran_ms, u)
+        limit = spec.max_runtime_ms
+        if limit is not None:
+            left = max(1, limit - ran_ms)
+            return left if rest is None else min(rest, left)
+        if rest is None and spec.expected_runtime_ms is not None:
+            rest = spec.expected_runtime_ms - ran_ms
+        if rest is None:
+            rest = _guess(ran_ms, u)
+        return max(1, rest)
+
+    def _learned(self, spec: JobSpec, ran_ms: int, u: float) -> int | None:
+        found: list[int] | None = None
+        for kind in _kinds(spec.queue, spec.template, spec.shape.gpu_milli * spec.min_tasks):
+            samples = self._kinds.get(kind)
+            if samples is None:
+                continue
+            first = bisect_right(samples.by_length, ran_ms)
+            count = len(samples.by_length) - first
+            if count >= FEW:
+                return samples.by_length[first + int(u * count)] - ran_ms
+            found = found if found is not None else samples.by_length
+        if found is None:
+            return None
+        return (
+            max(1, ran_ms * BEYOND // 1000)
+            if ran_ms >= found[-1]
+            else found[min(len(found) - 1, bisect_right(found, ran_ms))] - ran_ms
+        )
+
+    def draw(self, seed: int) -> Callable[[JobSpec, int], int]:
+        """The lengths of one possible future."""
+        return lambda spec, ran_ms: self.rest_ms(spec, ran_ms, uniform(seed, spec.id))
+
+
+def uniform(seed: int, name: str) -> float:
+    """A number in [0, 1) for a name: the same in every process."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:6], "big") / (1 << 48)
+
+
+def _kinds(queue: str, template: str, gpu_milli: int) -> list[tuple[str, ...]]:
+    """From the narrowest to the widest."""
+    named = [("template", queue, template)] if template and not template.endswith("/") else []
+    return [*named, ("size", queue, str(gpu_milli)), ("queue", queue), ("all",)]
+
+
+def _guess(ran_ms: int, u: float) -> int:
+    """Log-uniform, given that it has run for `ran_ms`: the longer it has run, the longer it goes on."""
+    low = max(SHORTEST_MS, ran_ms)
+    high = max(LONGEST_MS, 2 * low)
+    return int(low * (high / low) ** u) - ran_ms

@@ -1,0 +1,114 @@
+"""Lengths, arrivals, estimates and their correction: small cases, and the same in every process."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from heliostat_scheduler.core.model import JobSpec, TaskShape
+from heliostat_scheduler.forecast import Correction, Course, Estimate, Grid, Lengths, Ran, estimates, like_before
+from heliostat_scheduler.forecast.eta import Scored, loss_ms, quantile, summary
+from heliostat_scheduler.forecast.lengths import LONGEST_MS, SHORTEST_MS, uniform
+
+MINUTE = 60_000
+
+
+def spec(
+    job: str = "j", queue: str = "q", template: str = "", limit: int | None = None, gpus: int = 1, at: int = 0
+) -> JobSpec:
+    return JobSpec(job, queue, at, TaskShape(1000), gpus, gpus, template=template, max_runtime_ms=limit)
+
+
+def ran(minutes: int, queue: str = "q", template: str = "", gpus: int = 1) -> Ran:
+    return Ran(queue, template, 1000 * gpus, minutes * MINUTE)
+
+
+TENS = [ran(minutes) for minutes in range(10, 110, 10)]
+
+
+@pytest.mark.parametrize(
+    ("finished", "asked", "ran_ms", "u", "expected"),
+    [
+        pytest.param([], spec(limit=90 * MINUTE), 0, 0.5, 90 * MINUTE, id="nothing learned: the declared limit"),
+        pytest.param([], spec(limit=90 * MINUTE), 60 * MINUTE, 0.5, 30 * MINUTE, id="the rest of the declared limit"),
+        pytest.param(TENS, spec(), 0, 0.5, 60 * MINUTE, id="the median of its kind"),
+        pytest.param(TENS, spec(), 0, 0.95, 100 * MINUTE, id="a high quantile of its kind"),
+        pytest.param(TENS, spec(), 45 * MINUTE, 0.0, 5 * MINUTE, id="what it has run is known"),
+        pytest.param(TENS, spec(limit=30 * MINUTE), 0, 0.9, 30 * MINUTE, id="never beyond the declared limit"),
+        pytest.param(TENS, spec(), 200 * MINUTE, 0.5, 200 * MINUTE, id="it outran everything: as long again"),
+        pytest.param(TENS + [ran(1, gpus=8)] * 6, spec(gpus=8), 0, 0.5, MINUTE, id="the same size before the queue"),
+        pytest.param(TENS + [ran(1, template="a/b")] * 6, spec(template="a/b"), 0, 0.5, MINUTE, id="the template before the size"),
+        pytest.param(TENS + [ran(1, template="a/")] * 6, spec(template="a/"), 0, 0.99, 100 * MINUTE, id="a nameless template says nothing"),
+    ],
+)  # fmt: skip
+def test_rest(finished: list[Ran], asked: JobSpec, ran_ms: int, u: float, expected: int) -> None:
+    assert Lengths(finished).rest_ms(asked, ran_ms, u) == expected
+
+
+def test_without_any_knowledge_the_guess_is_wide_and_grows_with_what_it_has_run() -> None:
+    lengths = Lengths()
+    assert lengths.rest_ms(spec(), 0, 0.0) == SHORTEST_MS
+    assert lengths.rest_ms(spec(), 0, 0.999999) == pytest.approx(LONGEST_MS, rel=0.01)
+    assert lengths.rest_ms(spec(), 10 * 3_600_000, 0.5) > lengths.rest_ms(spec(), 0, 0.5)
+
+
+def test_a_draw_gives_one_job_the_same_length_everywhere() -> None:
+    assert uniform(1, "job-a") == pytest.approx(0.9384, abs=1) and uniform(1, "job-a") == uniform(1, "job-a")
+    assert Lengths(TENS).draw(7)(spec("x"), 0) == Lengths(TENS).draw(7)(spec("x"), 0)
+    assert len({Lengths(TENS).draw(seed)(spec("x"), 0) for seed in range(30)}) > 3
+
+
+def test_arrivals_repeat_the_past_without_its_names() -> None:
+    past = [spec(f"p{i}", at=i * MINUTE) for i in range(60)]
+    coming = like_before(past, lambda _spec, _ran: 5, 60 * MINUTE, 3 * 3_600_000, seed=3)
+    assert 150 <= len(coming) <= 180
+    assert all(60 * MINUTE < arrival.at_ms <= 240 * MINUTE and arrival.spec.id.startswith("~") for arrival in coming)
+    assert len({arrival.spec.id for arrival in coming}) == len(coming)
+    assert coming == like_before(past, lambda _spec, _ran: 5, 60 * MINUTE, 3 * 3_600_000, seed=3)
+
+
+def test_an_estimate_is_a_quantile_over_futures() -> None:
+    courses = [Course(0, 1000, starts={"a": 100 * i}, queue_of={"a": "q"}) for i in range(1, 11)]
+    (told,) = estimates(courses, ["a"])
+    assert (told.p50_ms, told.p90_ms, told.samples) == (550, 910, 10)
+
+
+def test_a_job_that_starts_in_half_of_the_futures_has_no_p90() -> None:
+    courses = [Course(0, 1000, starts={"a": 100} if i < 6 else {}) for i in range(10)]
+    (told,) = estimates(courses, ["a"])
+    assert (told.p50_ms, told.p90_ms) == (100, None)
+
+
+def test_the_correction_learns_a_steady_error() -> None:
+    correction = Correction()
+    for i in range(100):
+        correction.learn(Estimate("j", "q", 10 * MINUTE, 20 * MINUTE, 5), (21 + i % 3) * MINUTE)
+    moved = correction.correct(Estimate("j", "q", 10 * MINUTE, 20 * MINUTE, 5))
+    assert moved.p50_ms == pytest.approx(22 * MINUTE, rel=0.01)
+    assert moved.p90_ms == pytest.approx(23 * MINUTE, rel=0.01)
+
+
+def test_few_outcomes_correct_nothing() -> None:
+    correction, told = Correction(), Estimate("j", "q", 10, 20, 5)
+    correction.learn(told, 10_000_000)
+    assert correction.correct(told) == told
+
+
+def test_scores() -> None:
+    rows = [Scored("q", 100, 90, 200), Scored("q", 300, 100, 200)]
+    assert loss_ms(rows[0]) == pytest.approx((0.5 * 10 + 0.1 * 100) / 2)
+    assert summary(rows)["p90_held"] == 0.5
+    assert summary([]) == {"jobs": 0}
+
+
+@pytest.mark.parametrize(("q", "expected"), [(0.5, 2.0), (0.9, math.inf), (0.0, 1.0)])
+def test_a_quantile_is_infinite_where_a_neighbour_is(q: float, expected: float) -> None:
+    assert quantile([1.0, 2.0, math.inf], q) == expected
+
+
+def test_a_grid_grows_with_the_distance() -> None:
+    grid = Grid(10, 100)
+    assert grid.next_ms(0, 0, 1) == 10
+    assert grid.next_ms(0, 1000, 1001) == 1100
+    assert grid.next_ms(0, 1000, 5000) == 5000
+    assert Grid().next_ms(0, 1000, 1001) == 1001
