@@ -150,7 +150,7 @@ class LeaseSpan(Base):
     """One slot (or the CPUs of one node) held by one attempt without interruption: what usage is charged by."""
 
     __tablename__ = "lease_span"
-    __table_args__ = (Index(None, "job"), {"sqlite_autoincrement": True})
+    __table_args__ = (Index(None, "job"), Index(None, "to_ms", "from_ms"), {"sqlite_autoincrement": True})
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     job: Mapped[str]
