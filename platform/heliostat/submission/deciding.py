@@ -44,14 +44,10 @@ def accept(
     if not principal.may(Action.SUBMIT):
         raise Refused("forbidden", f"A {principal.role} may not submit jobs.", "Ask for a member token.", status=403)
     _check_command(asked)
-    queue = _queue(asked, file)
-    priority = _priority(asked.priority)
-    project = asked.project or principal.home
-    if not principal.sees(project):
-        raise unknown_project(project)
-    _check_rules(file, queue, principal, project, priority)
+    seat = seat_of(asked, principal, file)
+    queue = seat.queue
     shape = shape_of(asked)
-    preemptibility = _one_of(asked.preemptibility, tuple(Preemptibility), "preemptibility")
+    preemptibility = preemptibility_of(asked)
     if asked.nodes != 1:
         raise Refused(
             "not_supported_yet", "Commands over several nodes are not supported yet.", "Leave nodes out.", field="nodes"
@@ -72,11 +68,8 @@ def accept(
     )
     values = {
         "id": asked.id or job_id,
-        "project": project,
+        **seat.values(),
         "user": principal.user,
-        "queue": queue,
-        "priority": priority,
-        "priority_class": class_of(priority),
         "preemptibility": preemptibility,
         "package_uri": working,
         "submitted_ms": now_ms,
@@ -85,6 +78,33 @@ def accept(
         **asdict(shape),
     }
     return Accepted(values, tuple(uri.removeprefix("gcs://") for uri in uploaded), asked.after)
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Where a request belongs."""
+
+    project: str
+    queue: str
+    priority: int
+
+    def values(self) -> dict[str, Any]:  # Any: column values
+        return {**asdict(self), "priority_class": class_of(self.priority)}
+
+
+def seat_of(asked: Asked, principal: Principal, file: QueueFile) -> Seat:
+    """Project, queue and priority, when the caller may have them."""
+    queue = _queue(asked, file)
+    priority = _priority(asked.priority)
+    project = asked.project or principal.home
+    if not principal.sees(project):
+        raise unknown_project(project)
+    _check_rules(file, queue, principal, project, priority)
+    return Seat(project, queue, priority)
+
+
+def preemptibility_of(asked: Asked) -> str:
+    return _one_of(asked.preemptibility, tuple(Preemptibility), "preemptibility")
 
 
 def _as_asked(asked: Asked) -> dict[str, Any]:  # Any: column values

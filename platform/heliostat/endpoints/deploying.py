@@ -1,0 +1,255 @@
+"""`helio deploy`: check everything, then enter endpoint, deployment and serving job in one transaction, or nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from heliostat.access import Principal
+from heliostat.artifacts import ArtifactFolders
+from heliostat.endpoints import rows
+from heliostat.endpoints.errors import EndpointError
+from heliostat.endpoints.names import endpoint_ok, model_label, version_label
+from heliostat.endpoints.rows import Actor
+from heliostat.endpoints.states import DeploymentState
+from heliostat.queuefile import QueueFile
+from heliostat.registry import ModelVersion, artifact_uri, resolve
+from heliostat.store import jobs
+from heliostat.store.endpoint_tables import Deployment, Endpoint
+from heliostat.submission import Asked, Capacity, enter
+from heliostat.submission.deciding import Accepted
+from heliostat.submission.serving import accept_serving
+from heliostat.submission.shape import Shape
+
+MAX_REPLICAS = 100
+MAX_LIVING = 8
+DEFAULT_CPUS = 0.5
+GATEWAY, DIRECT = "gateway", "direct"
+
+
+@dataclass(frozen=True, slots=True)
+class DeployRequest:
+    """model: a reference to a registered version. replicas_min 0: it may sleep. weight None: all traffic once it is ready.
+
+    gpus: per replica, 0 or 1. cpus: per replica. options: batching and limits, as the data plane knows them.
+    """
+
+    endpoint: str
+    model: str
+    project: str = ""
+    replicas_min: int = 1
+    replicas_max: int = 1
+    gpus: float = 0.0
+    cpus: float | None = None
+    memory_bytes: int = 0
+    flavor: str = ""
+    queue: str = ""
+    priority: str | int = ""
+    preemptibility: str = "preemptible"
+    direct: bool = False
+    weight: int | None = None
+    sticky: bool = False
+    max_batch: int = 0
+    batch_wait_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a request is checked against."""
+
+    principal: Principal
+    file: QueueFile
+    capacity: Capacity
+    folders: ArtifactFolders
+    now_ms: int
+    request_id: str = ""
+
+    @property
+    def actor(self) -> Actor:
+        return Actor(self.principal.user, self.request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request that was checked against everything but the store."""
+
+    asked: DeployRequest
+    job: Accepted
+    project: str
+    shape: Shape
+    around: Surroundings = field(repr=False)
+
+
+def prepare(asked: DeployRequest, around: Surroundings) -> Prepared:
+    """Raises EndpointError or Refused; nothing is stored."""
+    _check(asked)
+    shape = _shape(asked)
+    request = Asked(
+        kind="serve",
+        name=asked.endpoint,
+        entrypoint=f"helio deploy {asked.model} --endpoint {asked.endpoint}",
+        queue=asked.queue,
+        priority=asked.priority,
+        project=asked.project,
+        flavor=asked.flavor,
+        preemptibility=asked.preemptibility,
+        metadata={"endpoint": asked.endpoint, "model": asked.model},
+    )
+    job = accept_serving(
+        request,
+        shape,
+        principal=around.principal,
+        file=around.file,
+        capacity=around.capacity,
+        job_id=jobs.new_id(around.now_ms),
+        now_ms=around.now_ms,
+    )
+    return Prepared(asked, job, str(job.values["project"]), shape, around)
+
+
+def store(session: Session, ready: Prepared) -> Deployment:
+    """In one transaction with whatever the caller adds. Raises EndpointError, RegistryError or Refused, and then changes nothing."""
+    version = resolve(session, ready.project, ready.asked.model)
+    endpoint = _endpoint(session, ready)
+    living = rows.deployments(session, endpoint.name)
+    if len(living) >= MAX_LIVING:
+        text = f"Endpoint {endpoint.name} has {len(living)} versions already."
+        remedy = f"Remove one that has no traffic: helio endpoint rm {endpoint.name} {version_label(living[0].number)}"
+        raise EndpointError("too_many_versions", text, remedy, 409)
+    if endpoint.mode == DIRECT and living:
+        text = f"Endpoint {endpoint.name} is in direct mode, which serves one version."
+        remedy = f"Remove it first (helio endpoint rm {endpoint.name}), or deploy to another endpoint without --direct."
+        raise EndpointError("direct_mode", text, remedy, 409)
+    endpoint.last_number += 1
+    endpoint.version += 1
+    row = _row(ready, endpoint, version)
+    ready.job.values["name"] = f"{endpoint.name}-{version_label(row.number)}"
+    enter(session, ready.job, ready.around.principal, request_id=ready.around.request_id, chosen_id=False)
+    session.add(row)
+    session.flush()
+    told = {"version": version_label(row.number), "model": model_label(row.model, row.model_version), "job": row.job}
+    rows.told(session, endpoint, "deployment_asked", ready.around.actor, ready.around.now_ms, told)
+    return row
+
+
+def _endpoint(session: Session, ready: Prepared) -> Endpoint:
+    """The endpoint, made when it is new. One of another project is somebody else's name."""
+    asked, around = ready.asked, ready.around
+    found = rows.find(session, asked.endpoint)
+    if found is not None:
+        if found.project != ready.project:
+            raise _taken(asked.endpoint)
+        if found.removing_ms is not None:
+            raise EndpointError(
+                "endpoint_removing", f"Endpoint {found.name} is being removed.", "Try again in a minute.", 409
+            )
+        if asked.direct and found.mode != DIRECT:
+            text = f"Endpoint {found.name} has a gateway; its mode is fixed when it is made."
+            raise EndpointError("direct_mode", text, "Leave --direct out, or use another endpoint.", 409)
+        return found
+    endpoint = Endpoint(
+        name=asked.endpoint,
+        project=ready.project,
+        mode=DIRECT if asked.direct else GATEWAY,
+        weights={},
+        weights_before={},
+        settings={"sticky": asked.sticky},
+        last_number=0,
+        version=1,
+        created_ms=around.now_ms,
+        created_by=around.principal.user,
+    )
+    session.add(endpoint)
+    session.flush()
+    rows.told(session, endpoint, "endpoint_created", around.actor, around.now_ms, {"mode": endpoint.mode})
+    return endpoint
+
+
+def _row(ready: Prepared, endpoint: Endpoint, version: ModelVersion) -> Deployment:
+    asked, around = ready.asked, ready.around
+    return Deployment(
+        endpoint=endpoint.name,
+        number=endpoint.last_number,
+        project=endpoint.project,
+        model=version.model,
+        model_version=version.version,
+        sha256=version.sha256,
+        artifact_uri=artifact_uri(version, around.folders),
+        signature=dict(version.signature),
+        replicas_min=asked.replicas_min,
+        replicas_max=asked.replicas_max,
+        gpu_milli=ready.shape.gpu_milli,
+        cpu_milli=_cpu_milli(asked),
+        options=_options(asked, endpoint, version),
+        job=str(ready.job.values["id"]),
+        state=DeploymentState.WAITING,
+        state_since_ms=around.now_ms,
+        reason="",
+        trace="",
+        plan={"keep": True} if asked.weight == 0 else {"weight": 100 if asked.weight is None else asked.weight},
+        wish=max(1, asked.replicas_min),
+        created_ms=around.now_ms,
+        created_by=around.principal.user,
+    )
+
+
+def _options(asked: DeployRequest, endpoint: Endpoint, version: ModelVersion) -> dict[str, Any]:  # Any: JSON
+    options = {
+        "max_batch": asked.max_batch,
+        "batch_wait_ms": asked.batch_wait_ms,
+        "memory_bytes": asked.memory_bytes,
+        "direct": endpoint.mode == DIRECT,
+        "allow_pickle": version.format == "pickle",  # the registry has it only because an administrator allowed it
+    }
+    return {name: value for name, value in options.items() if value}
+
+
+def _shape(asked: DeployRequest) -> Shape:
+    """The floor as tasks; the engine never sees a job of no tasks, so one that may sleep asks for one."""
+    floor = max(1, asked.replicas_min)
+    return Shape(
+        min_tasks=floor,
+        max_tasks=floor,
+        gpu_milli=round(asked.gpus * 1000),
+        cpu_milli=0 if asked.gpus and asked.cpus is None else _cpu_milli(asked),
+        memory_bytes=asked.memory_bytes,
+    )
+
+
+def _cpu_milli(asked: DeployRequest) -> int:
+    return round((DEFAULT_CPUS if asked.cpus is None else asked.cpus) * 1000)
+
+
+def _check(asked: DeployRequest) -> None:
+    if not endpoint_ok(asked.endpoint):
+        text = f"'{asked.endpoint[:80]}' is no name for an endpoint: lower-case letters, digits and '-', at most 40, a letter first."
+        raise EndpointError("bad_request", text, "Change the name.", field="endpoint")
+    least, most = asked.replicas_min, asked.replicas_max
+    if not 0 <= least <= most or not 1 <= most <= MAX_REPLICAS:
+        text = f"Replicas {least}..{most} are no range between 0 and {MAX_REPLICAS}."
+        raise EndpointError("bad_request", text, "Write --replicas 2 or --replicas 1..3.", field="replicas")
+    if asked.gpus not in (0, 1):
+        text = f"A replica cannot have {asked.gpus:g} GPUs: it gets one, or none."
+        raise EndpointError(
+            "bad_request", text, "Write --gpus 0 or --gpus 1; more replicas use more GPUs.", field="gpus"
+        )
+    if asked.cpus is not None and not 0 < asked.cpus <= 1024:
+        raise EndpointError("bad_request", f"cpus ({asked.cpus:g}) must be above 0.", "Change cpus.", field="cpus")
+    if asked.memory_bytes < 0:
+        raise EndpointError("bad_request", "memory_bytes is negative.", "Change memory_bytes.", field="memory_bytes")
+    if asked.weight is not None and not 0 <= asked.weight <= 100:
+        text = f"weight ({asked.weight}) is a percentage from 0 to 100."
+        raise EndpointError("bad_request", text, "Change weight.", field="weight")
+    if asked.direct and (least == 0 or asked.sticky or asked.weight not in (None, 100)):
+        text = "Direct mode serves one version without a gateway: it cannot sleep, split or stick."
+        raise EndpointError("direct_mode", text, "Leave --direct out, or the other options.", field="direct")
+    if not 0 <= asked.max_batch <= 4096 or not 0 <= asked.batch_wait_ms <= 1000:
+        text = "max_batch is 0 to 4096 rows and batch_wait_ms 0 to 1000."
+        raise EndpointError("bad_request", text, "Change them.", field="max_batch")
+
+
+def _taken(name: str) -> EndpointError:
+    text = f"The name {name} is taken: endpoint names are unique in the whole installation, because they are URLs."
+    return EndpointError("endpoint_taken", text, "Choose another name.", 409)

@@ -1,0 +1,121 @@
+"""The smoke request: a real inference through the endpoint's own door, pinned to one version, before traffic may follow.
+
+It speaks the Open Inference Protocol with one row of zeros, as the signature says. Whoever answers it with outputs has loaded
+the model, knows the gateway, and computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+from heliostat_serving.spec import Signature, TensorSpec, route, version_label
+
+from heliostat.endpoints.steps import SmokeResult
+
+TIMEOUT_S = 30.0
+PIN_HEADER = "X-Heliostat-Version"
+INTEGERS = ("INT", "UINT")
+
+
+@dataclass(frozen=True, slots=True)
+class SmokeRequest:
+    """base_url: of Serve's HTTP."""
+
+    base_url: str
+    endpoint: str
+    number: int
+    model: str
+    signature: Mapping[str, Any]  # Any: JSON
+    key: str
+
+    @property
+    def url(self) -> str:
+        return f"{self.base_url}{route(self.endpoint)}/v2/models/{quote(self.model, safe='')}/infer"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}", PIN_HEADER: version_label(self.number)}
+
+    def body(self) -> dict[str, Any]:  # Any: JSON
+        return {"inputs": [_zeros(tensor) for tensor in Signature.from_json(self.signature).inputs]}
+
+
+Send = Callable[[SmokeRequest], str]
+"""Sends it; returns "" when it was answered as it should be, else what was wrong."""
+
+
+def send(request: SmokeRequest) -> str:
+    try:
+        reply = httpx.post(
+            request.url, json=request.body(), headers=request.headers, timeout=TIMEOUT_S, trust_env=False
+        )
+    except httpx.HTTPError as error:
+        return f"No answer from {request.url}: {type(error).__name__} {error}"
+    if reply.status_code != httpx.codes.OK:
+        return f"HTTP {reply.status_code} from {request.url}: {reply.text[:2000]}"
+    try:
+        outputs = reply.json().get("outputs")
+    except ValueError:
+        outputs = None
+    return "" if outputs else f"The answer has no outputs: {reply.text[:2000]}"
+
+
+class SmokeDesk:
+    """Sends smoke requests beside the service's own thread and remembers what came of them. """
+
+    def __init__(self, send: Send, run: Callable[[Callable[[], None]], None] | None = None) -> None:
+        self._send = send
+        self.done: Callable[[], None] = lambda: None
+        self._pool = ThreadPoolExecutor(2, "smoke") if run is None else None
+        self._run = run or self._in_pool
+        self._under_way: set[tuple[str, int, int]] = set()
+        self.results: dict[tuple[str, int, int], SmokeResult] = {}
+
+    def ask(self, place: tuple[str, int, int], request: SmokeRequest) -> None:
+        """place: (endpoint, number, attempt). Nothing happens while one is on its way."""
+        if place in self._under_way:
+            return
+        self._under_way.add(place)
+
+        def work() -> None:
+            trouble = self._send(request)
+            before = self.results.get(place)
+            tries = before.tries + 1 if before is not None else 1
+            self.results[place] = SmokeResult(not trouble, trouble, tries)
+            self._under_way.discard(place)
+            self.done()
+
+        self._run(work)
+
+    def forget(self, keep: set[tuple[str, int, int]]) -> None:
+        """Drop the results of attempts that are over."""
+        self.results = {place: result for place, result in self.results.items() if place in keep}
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _in_pool(self, work: Callable[[], None]) -> None:
+        assert self._pool is not None
+        self._pool.submit(work)
+
+
+def _zeros(tensor: TensorSpec) -> dict[str, Any]:  # Any: JSON
+    shape = [1 if size == -1 else size for size in tensor.shape]
+    count = 1
+    for size in shape:
+        count *= size
+    return {"name": tensor.name, "datatype": tensor.dtype, "shape": shape, "data": [_zero(tensor.dtype)] * count}
+
+
+def _zero(dtype: str) -> Any:  # Any: JSON
+    if dtype == "BOOL":
+        return False
+    if dtype == "BYTES":
+        return ""
+    return 0 if dtype.startswith(INTEGERS) else 0.0
