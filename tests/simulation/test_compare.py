@@ -8,6 +8,8 @@ import pytest
 from heliostat_scheduler.simulator import compare, policies
 from heliostat_scheduler.simulator.own_traces import quotas
 from heliostat_scheduler.simulator.philly.data import PhillyJob
+from heliostat_scheduler.simulator.results import Finished
+from heliostat_scheduler.simulator.spans import Span, curves
 from heliostat_scheduler.simulator.tables import BadInput
 
 ROWS = ["job_id,queue,submit_s,duration_s,num_gpus"] + [
@@ -27,8 +29,43 @@ def test_every_policy_finishes_every_job_and_the_report_stands_alone(trace: Path
     assert [row["jobs"] for row in found.rows] == [24] * len(policies())
     page = found.html()
     assert page.startswith("<!doctype html>")
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 4 + 2 * len(policies())  # four of all together, two of each
+    assert "<script" not in page
     assert "http" not in page
+
+
+def test_nobody_holds_a_gpu_twice_and_every_job_gets_its_time(trace: Path) -> None:
+    found = compare(trace, ["default", "tiresias"], nodes=2)
+    for replay in found.replays.values():
+        ran: dict[str, float] = {}
+        for span in replay.spans:
+            assert span.gpus == found.gpus_of[span.job]
+            ran[span.job] = ran.get(span.job, 0) + span.to_s - span.from_s
+        assert all(ran[job.id] >= job.duration_s for job in replay.done)
+        for at in {span.from_s for span in replay.spans}:
+            held: dict[int, int] = {}
+            for span in replay.spans:
+                if span.from_s <= at < span.to_s:
+                    for node, gpus in span.held:
+                        held[node] = held.get(node, 0) + gpus
+            assert max(held.values()) <= 8
+
+
+def test_curves_are_means_over_bins() -> None:
+    spans = [Span("x", "a", 0, 120, ((0, 4),)), Span("y", "b", 120, 240, ((0, 8),))]
+    done = [Finished("x", "a", 0, 120, 120), Finished("y", "b", 0, 120, 240)]
+    made = curves(spans, done, {"x": 4, "y": 8})
+    assert made.used["a"][:120].tolist() == [4.0] * 120
+    assert made.utilization(8)[0] == 0.5 and made.utilization(8)[-1] == 1
+    assert made.fairness({"a": 4, "b": 4})[0] == 0  # b wants its 4 GPUs and has none
+    assert made.fairness({"a": 4, "b": 4})[-1] == 1
+
+
+def test_without_nodes_the_cluster_follows_the_trace(trace: Path) -> None:
+    found = compare(trace, ["fifo"])
+    assert found.gpus % 8 == 0
+    utilization = found.rows[0]["utilization"]
+    assert isinstance(utilization, float) and 0.4 < utilization <= 1
 
 
 def test_parquet_says_the_same(trace: Path, tmp_path: Path) -> None:

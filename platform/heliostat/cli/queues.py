@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from heliostat.cli.app import App, hint, json_option, pass_app, show, show_json, width
+from heliostat.cli.policy import policy
 from heliostat.render.amounts import by_flavor
 from heliostat.render.cluster import queue_table
 from heliostat.render.jobs import job_table
@@ -18,6 +19,9 @@ from heliostat.wire.errors import BadRequest
 @click.group(invoke_without_command=False)
 def queue() -> None:
     """List, show and change queues."""
+
+
+queue.add_command(policy)
 
 
 @queue.command("ls")

@@ -126,6 +126,7 @@ class LivePort:
             connected = self._loop.bridge.connected
             activity = dict(self._loop.activity)
             blocked = dict(self._loop.bridge.blocked)
+            policy_digest = self._loop.engine.policy_digest()
         shown = [_node(node, held, activity, blocked) for node in sorted(nodes, key=lambda n: (not n.is_head, n.node))]
         record = self._around.cluster()
         return {
@@ -141,6 +142,7 @@ class LivePort:
                 "started_at": _time(self._around.started_ms),
                 "version": self._around.version,
                 "trouble": self._loop.trouble,
+                "policy_digest": policy_digest,
             },
         }
 

@@ -6,39 +6,62 @@ caller gives no quota gets a share of the cluster by its demand in GPU seconds.
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
-from heliostat_scheduler.simulator.philly.data import PhillyJob
+from heliostat_scheduler.simulator.philly.data import GPUS_PER_NODE, PhillyJob
 from heliostat_scheduler.simulator.tables import BadInput, Row, number, read_rows, whole
 
 REQUIRED = ("submit_s", "duration_s", "num_gpus")
 DEFAULT_QUEUE = "default"
+BUSY = 0.8
 
 
-def load(path: Path, capacity: int) -> list[PhillyJob]:
-    """Jobs by submit time; times are rounded to whole seconds, run times up to at least one."""
+def load(path: Path) -> list[PhillyJob]:
+    """Jobs by submit time, the first at 0; times are rounded to whole seconds, run times up to at least one."""
     rows = _parquet(path) if path.suffix == ".parquet" else read_rows(path, REQUIRED)
     jobs = []
     for line, row in enumerate(rows, start=2):
         where = f"{path}, row {line}"
         gpus = whole(row, "num_gpus", where, least=1)
-        if gpus > capacity:
-            raise BadInput(f"{where}: {gpus} GPUs can never fit the {capacity} of the cluster; use more --nodes")
         submit, duration = round(number(row, "submit_s", where)), max(1, round(number(row, "duration_s", where)))
         jobs.append(
             PhillyJob(row.get("job_id") or f"row-{line}", row.get("queue") or DEFAULT_QUEUE, submit, duration, gpus)
         )
     if len({job.id for job in jobs}) < len(jobs):
         raise BadInput(f"{path}: job_id is not unique")
-    return sorted(jobs, key=lambda job: job.submit_s)
+    first = min(job.submit_s for job in jobs)
+    return sorted((replace(job, submit_s=job.submit_s - first) for job in jobs), key=lambda job: job.submit_s)
+
+
+def check_fit(jobs: list[PhillyJob], capacity: int) -> None:
+    largest = max(jobs, key=lambda job: job.gpus)
+    if largest.gpus > capacity:
+        raise BadInput(
+            f"job {largest.id}: {largest.gpus} GPUs can never fit the {capacity} of the cluster; use more --nodes"
+        )
+
+
+def nodes_for(jobs: list[PhillyJob]) -> int:
+    """Nodes that the trace would keep 80 % busy while jobs are submitted (or its longest runs), and that hold its largest job."""
+    passed = max(jobs[-1].submit_s - jobs[0].submit_s, *(job.duration_s for job in jobs))
+    mean = sum(job.gpus * job.duration_s for job in jobs) / passed
+    return math.ceil(max(mean / BUSY, *(job.gpus for job in jobs)) / GPUS_PER_NODE)
 
 
 def _parquet(path: Path) -> list[Row]:
-    import pyarrow.parquet as parquet  # optional, and slow to import
+    import pyarrow  # optional, and slow to import
+    import pyarrow.parquet as parquet
 
     if not path.is_file():
         raise BadInput(f"{path}: no such file")
-    table = parquet.read_table(path)
+    try:
+        table = parquet.read_table(path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise BadInput(f"{path}: not a readable Parquet table: {error}") from error
+    if not table.num_rows:
+        raise BadInput(f"{path}: the table has no rows")
     missing = [column for column in REQUIRED if column not in table.column_names]
     if missing:
         raise BadInput(f"{path}: column {', '.join(missing)} is missing; found {', '.join(table.column_names)}")

@@ -1,56 +1,119 @@
-"""The HTML report of a comparison: a table and plots as inline SVG; no script, no other file, opens anywhere."""
+"""The HTML report of a comparison: a table, and plots as inline SVG; opens anywhere."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
+from heliostat_scheduler.simulator import plots
 from heliostat_scheduler.simulator.results import Finished
+from heliostat_scheduler.simulator.spans import Curves, Floats, Span, curves
 
-COLOURS = ("#c2410c", "#0369a1", "#15803d", "#7e22ce", "#a16207", "#be123c", "#0f766e", "#475569")
-WIDTH, HEIGHT, MARGIN = 720, 260, 46
 POINTS = 200
+LAYERS = 7
+"""Queues shown apart; the others are one layer."""
+OTHERS = "others"
 STYLE = (
-    "body{font:15px system-ui,sans-serif;max-width:780px;margin:2em auto;color:#1c1917}"
+    "body{font:15px system-ui,sans-serif;max-width:780px;margin:2em auto;padding:0 1em;color:#1c1917;background:#fff}"
     "table{border-collapse:collapse;width:100%}td,th{padding:.3em .6em;text-align:right;border-bottom:1px solid #d6d3d1}"
-    "td:first-child,th:first-child{text-align:left}svg{width:100%;height:auto}"
+    "td:first-child,th:first-child{text-align:left}svg{width:100%;height:auto}p{color:#57534e}"
 )
-COLUMNS = ("avg_jct_s", "p50_jct_s", "p99_jct_s", "mean_delay_s", "makespan_s", "preemptions", "wall_s")
+COLUMNS = ("avg_jct_s", "p50_jct_s", "p99_jct_s", "mean_delay_s", "utilization", "makespan_s", "preemptions", "wall_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """One policy's replay of the trace."""
+
+    row: dict[str, object]
+    done: list[Finished]
+    spans: list[Span]
 
 
 def render(
-    trace: str, gpus: int, quotas: dict[str, int], rows: list[dict[str, object]], done: dict[str, list[Finished]]
+    trace: str,
+    gpus: int,
+    gpus_per_node: int,
+    quotas: dict[str, int],
+    replays: dict[str, Replay],
+    gpus_of: dict[str, int],
 ) -> str:
     """The whole page."""
+    made = {name: curves(replay.spans, replay.done, gpus_of) for name, replay in replays.items()}
+    queues = _layers(quotas, made)
+    parts = [
+        f"<!doctype html><meta charset=utf-8><title>{escape(trace)}</title><style>{STYLE}</style>",
+        f"<h1>{escape(trace)}</h1><p>{len(gpus_of)} jobs on {gpus} GPUs; quotas "
+        + ", ".join(f"{escape(queue)}: {quota}" for queue, quota in sorted(quotas.items())) + "</p>",
+        _table([replay.row for replay in replays.values()]),
+        "<h2>Waiting</h2><p>Share of jobs (upright) that were delayed by more than this many seconds.</p>",
+        plots.lines({name: _survival(replay.done) for name, replay in replays.items()}),
+        "<h2>Utilization over time</h2><p>Share of the GPUs that are held, by hours.</p>",
+        plots.lines({name: _points(curve, curve.utilization(gpus)) for name, curve in made.items()}, top=1.0),
+        "<h2>Fairness over time</h2><p>The worst-off queue: what it holds of what it is guaranteed and asks for; 1 = nobody is short.</p>",
+        plots.lines({name: _points(curve, curve.fairness(quotas)) for name, curve in made.items()}, top=1.0),
+        "<h2>Jobs in the system</h2><p>Submitted and not finished, by hours.</p>",
+        plots.lines({name: _in_system(replay.done) for name, replay in replays.items()}),
+        "<h2>Mean delay by queue</h2><p>Seconds.</p>",
+        _delays([replay.row for replay in replays.values()]),
+    ]  # fmt: skip
+    for name, replay in replays.items():
+        parts.append(_of_policy(name, replay, made[name], queues, gpus, gpus_per_node))
+    return "".join(parts)
+
+
+def _of_policy(name: str, replay: Replay, made: Curves, queues: list[str], gpus: int, gpus_per_node: int) -> str:
+    """Who holds the GPUs, in sum and one by one."""
+    layers = {queue: made.used[queue].tolist() for queue in queues if queue in made.used}
+    rest = [levels for queue, levels in made.used.items() if queue not in queues]
+    if rest:
+        layers[OTHERS] = sum(rest[1:], rest[0]).tolist()
+    shown = [
+        span if span.queue in queues else Span(span.job, OTHERS, span.from_s, span.to_s, span.held)
+        for span in replay.spans
+    ]
+    names = [*queues, OTHERS] if rest else queues
+    chart, left_out = plots.gantt(shown, gpus_per_node, gpus, names)
+    note = f"<p>Shown: {escape(left_out)}.</p>" if left_out else ""
+    return (
+        f"<h2>{escape(name)}: GPUs by queue</h2>{plots.stacked(made.middles_h.tolist(), layers, float(gpus))}"
+        f"<h2>{escape(name)}: every GPU</h2>{note}{chart}"
+    )
+
+
+def _layers(quotas: dict[str, int], made: dict[str, Curves]) -> list[str]:
+    """The queues that use most, by name."""
+    use = {
+        queue: sum(float(curve.used[queue].sum()) for curve in made.values() if queue in curve.used) for queue in quotas
+    }
+    return sorted(sorted(use, key=lambda queue: (-use[queue], queue))[:LAYERS])
+
+
+def _table(rows: Sequence[dict[str, object]]) -> str:
     head = "".join(f"<th>{name}</th>" for name in ("policy", *COLUMNS))
     body = "".join(
         f"<tr><td>{escape(str(row['policy']))}</td>" + "".join(f"<td>{row[key]}</td>" for key in COLUMNS) + "</tr>"
         for row in rows
     )
-    queues = ", ".join(f"{escape(queue)}: {quota}" for queue, quota in sorted(quotas.items()))
-    waits = {name: _shares([job.jct_s - job.duration_s for job in jobs]) for name, jobs in done.items()}
-    running = {name: _in_system(jobs) for name, jobs in done.items()}
-    return (
-        f"<!doctype html><meta charset=utf-8><title>{escape(trace)}</title><style>{STYLE}</style>"
-        f"<h1>{escape(trace)}</h1><p>{gpus} GPUs; quotas {queues}</p>"
-        f"<table><tr>{head}</tr>{body}</table>"
-        f"<h2>Delay: share of jobs that waited longer than this (s)</h2>{_plot(waits)}"
-        f"<h2>Jobs in the system over time (h)</h2>{_plot(running)}"
-        f"<h2>Mean delay by queue (s)</h2>{_fairness(rows)}"
-    )
+    return f"<table><tr>{head}</tr>{body}</table>"
 
 
-def _shares(delays: Sequence[float]) -> list[tuple[float, float]]:
-    """Points of the survival function."""
-    ordered = sorted(max(0.0, delay) for delay in delays)
+def _survival(done: Sequence[Finished]) -> list[plots.Point]:
+    """(seconds, share of jobs delayed by more)."""
+    ordered = sorted(max(0.0, job.jct_s - job.duration_s) for job in done)
     count = len(ordered)
-    step = max(1, count // POINTS)
-    return [(ordered[i], 1 - i / count) for i in range(0, count, step)]
+    points = [(ordered[i], 1 - i / count) for i in range(0, count, max(1, count // POINTS))]
+    return [*points, (ordered[-1], 0.0)] if points else []
 
 
-def _in_system(jobs: list[Finished]) -> list[tuple[float, float]]:
+def _points(made: Curves, values: Floats) -> list[plots.Point]:
+    return [(float(x), float(y)) for x, y in zip(made.middles_h, values, strict=True)]
+
+
+def _in_system(done: Sequence[Finished]) -> list[plots.Point]:
     """(hours, jobs submitted and not finished), thinned."""
-    changes = sorted([(job.submit_s, 1) for job in jobs] + [(job.finish_s, -1) for job in jobs])
+    changes = sorted([(job.submit_s, 1) for job in done] + [(job.finish_s, -1) for job in done])
     step, level, points = max(1, len(changes) // POINTS), 0, []
     for index, (at_s, change) in enumerate(changes):
         level += change
@@ -59,29 +122,7 @@ def _in_system(jobs: list[Finished]) -> list[tuple[float, float]]:
     return points
 
 
-def _plot(lines: dict[str, list[tuple[float, float]]]) -> str:
-    """Lines over linear axes with a legend."""
-    right = max((x for points in lines.values() for x, _ in points), default=1.0) or 1.0
-    top = max((y for points in lines.values() for _, y in points), default=1.0) or 1.0
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">']
-    base, span, rise = HEIGHT - MARGIN, WIDTH - 2 * MARGIN, HEIGHT - 2 * MARGIN
-    parts.append(f'<path d="M{MARGIN} {MARGIN}V{base}H{WIDTH - MARGIN}" fill="none" stroke="#a8a29e"/>')
-    for share in (0, 0.5, 1):
-        x, y = MARGIN + span * share, base - rise * share
-        parts.append(
-            f'<text x="{x:.0f}" y="{base + 16}" font-size="11" text-anchor="middle">{right * share:.4g}</text>'
-        )
-        parts.append(f'<text x="{MARGIN - 6}" y="{y:.0f}" font-size="11" text-anchor="end">{top * share:.3g}</text>')
-    for index, (name, points) in enumerate(lines.items()):
-        colour = COLOURS[index % len(COLOURS)]
-        path = " ".join(f"{MARGIN + span * x / right:.1f},{base - rise * y / top:.1f}" for x, y in points)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
-        at = MARGIN + index * 110
-        parts.append(f'<text x="{at}" y="{MARGIN - 16}" font-size="12" fill="{colour}">{escape(name)}</text>')
-    return "".join(parts) + "</svg>"
-
-
-def _fairness(rows: list[dict[str, object]]) -> str:
+def _delays(rows: Sequence[dict[str, object]]) -> str:
     tables = {str(row["policy"]): row["delay_s"] for row in rows}
     queues = sorted({queue for table in tables.values() if isinstance(table, dict) for queue in table})
     head = "".join(f"<th>{escape(name)}</th>" for name in tables)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from heliostat_scheduler.simulator.philly.data import PhillyJob
 from heliostat_scheduler.simulator.philly.nodes import Held, NodeGroup
 from heliostat_scheduler.simulator.results import Finished
+from heliostat_scheduler.simulator.spans import Span
 
 TIRESIAS_THRESHOLD = 18_000
 """GPU-seconds of attained service that divide the two queues."""
@@ -49,6 +50,7 @@ class Group:
     ends: list[tuple[int, int, Live]] = field(default_factory=list)
     used: Counter[str] = field(default_factory=Counter)
     done: list[Finished] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
 
     def start(self, live: Live, now: int) -> bool:
         held = self.nodes.take(live.job.gpus)
@@ -83,6 +85,7 @@ class Group:
         return any_ended
 
     def _release(self, live: Live, now: int) -> None:
+        self.spans.append(Span(live.job.id, live.job.vc, live.since_s, now, live.held))
         self.nodes.give_back(live.held)
         live.served += (now - live.since_s) * live.job.gpus
         live.running = False
@@ -223,6 +226,13 @@ def replay(
     at: Callable[[int], None] = lambda _: None,
     watch: Callable[[int, Group], None] = lambda _, __: None,
 ) -> list[Finished]:
+    """As `replay_group`; only the finished jobs."""
+    return replay_group(jobs, nodes, policy, at, watch).done
+
+
+def replay_group(
+    jobs: list[PhillyJob], nodes: int, policy: str, at: Callable[[int], None], watch: Callable[[int, Group], None]
+) -> Group:
     """Replay `jobs` (by submit time) on `nodes` empty nodes.
 
     `at` is told how many jobs are done; `watch` sees the group at every instant before anything changes.
@@ -242,4 +252,4 @@ def replay(
             arrived += 1
         wake = decide(group, now)
         at(len(group.done))
-    return group.done
+    return group

@@ -46,7 +46,7 @@ def static_delays(jobs: list[PhillyJob], vcs: dict[str, int], trace: Path) -> di
 
 
 def _alone(mine: list[PhillyJob], vc: str, nodes: int) -> float:
-    return delays(PhillyWorld(mine, {vc: nodes}, quiet=True).run())[vc]
+    return delays(PhillyWorld(mine, {vc: nodes}, name="").run())[vc]
 
 
 def _yardstick(mine: list[PhillyJob], nodes: int, policy: str, measured: dict[tuple[str, str, int], float]) -> float:
