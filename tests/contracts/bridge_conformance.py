@@ -138,14 +138,64 @@ class BridgeConformance:
 
     def test_released_is_passed_on_only_when_the_slots_are_free(self, rig: Rig) -> None:
         slot = rig.slots()[0]
-        ask(rig, p.PutLease, lease=lease_of(rig, "early", [slot]))
+        lease = lease_of(rig, "early", [slot])
+        ask(rig, p.PutLease, lease=lease)
         rig.occupy(slot, "early-worker", job="early", attempt=1)
-        rig.ack("early", "secret-early", 1, p.RELEASED, {})
+        ask(rig, p.PutLease, lease=replace(lease, epoch=2, order=p.PREEMPT, deadline_ms=10**13))
+        rig.ack("early", "secret-early", 2, p.RELEASED, {})
         rig.sleep(700)
         assert not [f for f in rig.facts() if isinstance(f, p.Acked) and f.job == "early"]
         rig.vacate("early-worker")
         rig.until(p.Acked, job="early", what=p.RELEASED)
-        end(rig, "early", 1)
+        end(rig, "early", 2)
+
+    # ---- resizes -----------------------------------------------------------------------------------------------------
+
+    def test_a_slot_that_is_left_stays_with_its_lease_until_it_is_free(self, rig: Rig) -> None:
+        kept, left = rig.slots()[:2]
+        lease, since = lease_of(rig, "shrink", [kept, left]), len(rig.facts())
+        ask(rig, p.PutLease, lease=lease)
+        for slot in (kept, left):
+            rig.occupy(slot, f"shrink-{slot.device}", job="shrink", attempt=1)
+        smaller = replace(lease, epoch=2, tasks=1, slots=(kept,), leaving=(left,), deadline_ms=10**13)
+        assert ask(rig, p.PutLease, lease=smaller).data == {"left": False}
+        assert rig.lease("shrink", "secret-shrink").slots == (kept,)
+        assert ask(rig, p.PutLease, lease=lease_of(rig, "next", [left])).code == p.SLOT_LEASED
+        rig.ack("shrink", "secret-shrink", 2, p.RELEASED, {})
+        rig.sleep(2500)
+        assert rig.alive(f"shrink-{left.device}"), "whoever still saves a checkpoint is no intruder"
+        assert not [f for f in rig.facts()[since:] if isinstance(f, p.Intruder | p.Acked)]
+        rig.vacate(f"shrink-{left.device}")
+        rig.until(p.Acked, since=since, job="shrink", what=p.RELEASED, epoch=2)
+        assert ask(rig, p.PutLease, lease=smaller).data == {"left": True}
+        assert ask(rig, p.PutLease, lease=lease_of(rig, "next", [left])).code == ""
+        assert rig.alive(f"shrink-{kept.device}")
+        end(rig, "next", 1)
+        end(rig, "shrink", 2)
+
+    def test_a_lease_may_grow_and_leave_slots_where_nobody_is(self, rig: Rig) -> None:
+        first, second = rig.slots()[:2]
+        lease, since = lease_of(rig, "grow", [first]), len(rig.facts())
+        ask(rig, p.PutLease, lease=lease)
+        larger = replace(lease, epoch=2, tasks=2, slots=(first, second))
+        assert ask(rig, p.PutLease, lease=larger).data == {}
+        rig.occupy(second, "grow-1", job="grow", attempt=1)
+        rig.ack("grow", "secret-grow", 2, p.RELEASED, {})
+        rig.until(p.Acked, since=since, job="grow", what=p.RELEASED, epoch=2)
+        rig.vacate("grow-1")
+        moved = replace(lease, epoch=3, slots=(second,), leaving=(first,))
+        assert ask(rig, p.PutLease, lease=moved).data == {"left": True}
+        end(rig, "grow", 3)
+
+    def test_freeing_a_lease_empties_the_slots_that_it_was_leaving(self, rig: Rig) -> None:
+        kept, left = rig.slots()[:2]
+        lease = lease_of(rig, "both", [kept, left])
+        ask(rig, p.PutLease, lease=lease)
+        rig.occupy(left, "both-1", job="both", attempt=1)
+        ask(rig, p.PutLease, lease=replace(lease, epoch=2, slots=(kept,), leaving=(left,), tasks=1))
+        assert ask(rig, p.HardStop, job="both", epoch=3).code == ""
+        rig.until(p.Freed, job="both", epoch=3)
+        assert not rig.alive("both-1")
 
     # ---- freeing -----------------------------------------------------------------------------------------------------
 

@@ -1,11 +1,12 @@
 """One attempt of a job, as the executor follows it: what was granted, how far it got, and how it ends.
 
-    granting -> launching -> running -> ordered -> killing -> closing -> (gone)
+    granting -> launching -> running <-> resizing -> ordered -> killing -> closing -> (gone)
 
-`granting`: the lease is being written to the board. `launching`: the command or the driver is being started. `ordered`: it was
-asked to checkpoint and let go. `killing`: whoever sits in its slots is being killed. `closing`: how it ends is known; what
-is awaited is that its process has ended, its slots are verified free, and its log is saved. Only then is the job moved on, so
-a job never runs twice at once, and a GPU is never given away while somebody sits on it.
+`granting`: the lease is being written to the board. `launching`: the command or the driver is being started. `resizing`: its lease
+gets another size (`resizing.py`). `ordered`: it was asked to checkpoint and let go. `killing`: whoever sits in its slots is being
+killed. `closing`: how it ends is known; what is awaited is that its process has ended, its slots are verified free, and its log is
+saved. Only then has the job ended; it goes back to its queue as soon as its slots are free. A GPU is never given away while
+somebody sits on it, and a job's next driver starts only when the last one is gone (`leftovers.py`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from heliostat_scheduler.live import protocol
 from heliostat_scheduler.live.protocol import Lease, SlotRef
 
 COMMAND = "command"
+SERVE = "serve"
 FREED = "freed"
 """Order of a lease row whose slots are verified free while its driver is still being ended. The board never sees it."""
 
@@ -28,6 +30,7 @@ class Phase(StrEnum):
     GRANTING = "granting"
     LAUNCHING = "launching"
     RUNNING = "running"
+    RESIZING = "resizing"
     ORDERED = "ordered"
     KILLING = "killing"
     CLOSING = "closing"
@@ -78,6 +81,31 @@ Ending = Requeue | NotStarted | Finish
 
 
 @dataclass(slots=True)
+class Change:
+    """A resize under way. places, slots: what the lease had. to: tasks that it gets. Times in epoch milliseconds, None: not yet."""
+
+    places: tuple[TaskPlace, ...]
+    slots: tuple[SlotRef, ...]
+    to: int
+    ordered_ms: int
+    checkpoint_ms: int | None = None
+    released_ms: int | None = None
+    started: bool = False
+
+    @property
+    def tasks(self) -> int:
+        return len(self.places)
+
+    def since(self, at_ms: int) -> float:
+        return max(0, at_ms - self.ordered_ms) / 1000
+
+    def seconds(self, now_ms: int) -> dict[str, float | None]:
+        """How long each part took, from the order on."""
+        marks = {"checkpoint_s": self.checkpoint_ms, "released_s": self.released_ms, "started_s": now_ms}
+        return {name: None if at_ms is None else self.since(at_ms) for name, at_ms in marks.items()}
+
+
+@dataclass(slots=True)
 class Attempt:
     """tasks, places, slots, node, cpu_milli and memory_bytes (per task): what was granted. since_ms: when.
 
@@ -85,6 +113,7 @@ class Attempt:
     run_limit_ms: running time that is left before the job's time limit. in_engine: whether the engine knows the lease.
     over_limit: the engine was told that its time is used up.
     runner_seen: somebody in its slots hears orders. checkpoint_ms: time of the last checkpoint known.
+    change: the resize under way; leaving: what the lease gives up by it and has not left yet.
     """
 
     job: str
@@ -121,10 +150,22 @@ class Attempt:
     log_saved: bool = False
     stop_asked_ms: int | None = None
     ending: Ending | None = None
+    change: Change | None = None
+    leaving: tuple[SlotRef, ...] = ()
+    leaving_places: tuple[TaskPlace, ...] = ()
 
     @property
     def is_command(self) -> bool:
         return self.kind == COMMAND
+
+    @property
+    def is_serving(self) -> bool:
+        """Its tasks are replicas of an endpoint: Serve starts and ends them, and `hands.Serving` says when."""
+        return self.kind == SERVE
+
+    @property
+    def has_driver(self) -> bool:
+        return self.kind not in (COMMAND, SERVE)
 
     @property
     def submission_id(self) -> str:
@@ -146,11 +187,14 @@ class Attempt:
             tasks=self.tasks,
             slots=self.slots,
             deadline_ms=self.deadline_ms,
-            node="" if self.slots else self.node,
+            node=""
+            if self.slots or self.is_serving
+            else self.node,  # replicas are placed by Serve, in no group of ours
             cpu_milli=self.cpu_milli * self.tasks,
             memory_bytes=self.memory_bytes * self.tasks,
             why=self.why,
+            leaving=self.leaving,
         )
 
     def nodes(self) -> set[str]:
-        return {self.node, *(slot.node for slot in self.slots)} - {""}
+        return {self.node, *(slot.node for slot in (*self.slots, *self.leaving))} - {""}

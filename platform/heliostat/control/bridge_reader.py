@@ -140,7 +140,7 @@ class BridgeReader:
         job, n = self.executor.awaiting.pop(reply.id, ("", 0))
         attempt = self._attempt(job, n)
         if attempt is not None:
-            self.executor.granted(attempt, reply.code, reply.text, out, now_ms)
+            self.executor.granted(attempt, reply.code, reply.text, reply.data, out, now_ms)
         elif reply.code:
             self.log("warning", "command_refused", {"code": reply.code, "text": reply.text})
 
@@ -161,12 +161,16 @@ class BridgeReader:
             case protocol.STARTED:
                 attempt.runner_seen = True
                 executor.started(attempt, out, now_ms)
+                executor.resize_started(attempt, acked.epoch, out, now_ms)
             case protocol.CHECKPOINTED:
+                if attempt.change is not None and acked.epoch == attempt.epoch:
+                    attempt.change.checkpoint_ms = now_ms
                 attempt.checkpoint_ms = int(acked.facts.get("at_ms", now_ms))
                 out.event(Checkpointed(attempt.job, attempt.checkpoint_ms))
                 data = dict(acked.facts)
                 out.step(attempt.job, lambda s: rows.happened(s, "job_checkpointed", attempt, now_ms, data))
             case protocol.RELEASED:
+                executor.resize_released(attempt, acked, out, now_ms)
                 if attempt.phase is Phase.ORDERED and not attempt.is_command:
                     executor.close(attempt, endings.of_order(attempt), out, now_ms)
             case protocol.EXITED:
@@ -190,6 +194,7 @@ class BridgeReader:
         out.step(attempt.job, lambda s: rows.metrics(s, attempt, facts, now_ms))
         if facts.get("training") is False:
             attempt.runner_seen = False  # the driver is outside of fit(): nobody would hear an order
+            self.executor.complete_resize(attempt, out, now_ms)
         elif facts.get("training") is True:
             attempt.runner_seen = True
         at_ms = facts.get("checkpoint_at_ms")

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import assert_never
+from typing import Any, assert_never
 
 from heliostat_scheduler.core.events import JobFinished, JobRequeued, JobStartFailed, JobSubmitted, PlacesReleased
 from heliostat_scheduler.core.lifecycle import JobState
@@ -22,7 +22,7 @@ from heliostat_scheduler.live.protocol import Command, DropLease, HardStop, Node
 from heliostat.control import endings, results, rows
 from heliostat.control.attempts import Attempt, Ending, Finish, NotStarted, Phase, Requeue
 from heliostat.control.endings import Tries
-from heliostat.control.hands import Bridge, Drivers
+from heliostat.control.hands import Bridge, Drivers, NoServing, Serving
 from heliostat.control.launch import Launcher
 from heliostat.control.leftovers import Leftovers
 from heliostat.control.outbox import Outbox
@@ -41,6 +41,7 @@ class Closing:
     bridge: Bridge
     drivers: Drivers
     launcher: Launcher
+    serving: Serving = field(default_factory=NoServing)
     term: int = 0
     head_node: str = ""
     attempts: dict[str, Attempt] = field(default_factory=dict)
@@ -69,12 +70,15 @@ class Closing:
         job, n = attempt.job, attempt.n
         out.step(job, lambda s: rows.ending_known(s, job, n, ending, now_ms))
         never_ran = isinstance(ending, NotStarted) and process_done and not attempt.accepted
-        attempt.log_saved = attempt.log_saved or attempt.is_command or never_ran
+        attempt.log_saved = attempt.log_saved or not attempt.has_driver or never_ran
         self.take_back(attempt, out)
         if process_done:
             self.process_done(attempt, out, now_ms)
-        elif not attempt.is_command:
+        elif attempt.has_driver:
             self.end_driver(attempt, out, now_ms)
+        elif attempt.is_serving:
+            attempt.process_done = True  # its replicas are Serve's processes; its slots are verified by the bridge
+            out.step(job, None, self.serving.look)
         self.conclude(attempt, out, now_ms)
 
     def take_back(self, attempt: Attempt, out: Outbox) -> None:
@@ -102,14 +106,14 @@ class Closing:
         attempt.freed = True
         if attempt.ending is None:
             self.close(attempt, endings.of_order(attempt), out, now_ms)
-        if attempt.is_command:
+        if not attempt.has_driver:
             attempt.process_done = True
         self.conclude(attempt, out, now_ms)
         if attempt.job in self.attempts:
             job = attempt.job
             out.step(job, lambda s: rows.slots_freed(s, job, now_ms))
             if attempt.in_engine and attempt.order != protocol.RUN:
-                out.event(PlacesReleased(job, attempt.epoch, attempt.places))
+                out.event(PlacesReleased(job, attempt.epoch, attempt.places + attempt.leaving_places))
 
     def conclude(self, attempt: Attempt, out: Outbox, now_ms: int) -> None:
         """The job moves on: to its end when nothing of the attempt is left, to the queue as soon as its slots are free."""
@@ -127,7 +131,7 @@ class Closing:
         result = results.read(self.launcher.run_dir(attempt.job)) if terminal else None
         reason = None if isinstance(ending, Finish) else rows.requeue_reason(ending)
         write = partial(rows.concluded, attempt=attempt, ending=ending, reason=reason, now_ms=now_ms, result=result)
-        nothing_left = attempt.done and not attempt.is_command
+        nothing_left = attempt.done and attempt.has_driver
         effects = [partial(self.drivers.forget, attempt.submission_id)] if nothing_left else []
         out.step(attempt.job, write, *effects)
         self._tell_engine(attempt, ending, out)
@@ -145,10 +149,18 @@ class Closing:
         with self.store.read() as session:
             return rows.tries(session, job_id)
 
-    def moved(self, attempt: Attempt, state: JobState, reason: Reason | None, out: Outbox, now_ms: int) -> None:
+    def moved(
+        self,
+        attempt: Attempt,
+        state: JobState,
+        reason: Reason | None,
+        out: Outbox,
+        now_ms: int,
+        data: dict[str, Any] | None = None,  # Any: JSON
+    ) -> None:
         attempt.state = state
         job, n = attempt.job, attempt.n
-        out.step(job, lambda s: rows.moved(s, job, state, reason, n, now_ms))
+        out.step(job, lambda s: rows.moved(s, job, state, reason, n, now_ms, data))
 
     def put(self, attempt: Attempt) -> Callable[[], None]:
         """Effect: write the lease to the board."""
@@ -173,6 +185,8 @@ class Closing:
             self.moved(attempt, JobState.STARTING, None, out, now_ms)
         elif attempt.state is JobState.PREEMPTING and end is JobState.TIMED_OUT:
             self.moved(attempt, JobState.QUEUED, None, out, now_ms)
+        elif attempt.state is JobState.RESIZING and end is JobState.TIMED_OUT:
+            self.moved(attempt, JobState.RUNNING, None, out, now_ms)
 
     def _legal(self, attempt: Attempt, ending: Ending) -> Ending:
         """Cancelled meanwhile, or out of time before anybody could stop it: then that is what became of it."""

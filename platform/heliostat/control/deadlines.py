@@ -14,6 +14,8 @@ from heliostat.control.executor import Executor
 from heliostat.control.outbox import Outbox
 from heliostat.control.patience import CLOSE_PATIENCE_MS, LOOK_PATIENCE_MS
 
+RUNS = (JobState.RUNNING, JobState.RESIZING)
+
 
 @dataclass(slots=True)
 class Deadlines:
@@ -58,6 +60,8 @@ class Deadlines:
                 text = "The job did not start in time."
                 ending = executor.not_started(attempt, "start_timeout", text, now_ms)
                 executor.kill(attempt, ending, out, now_ms)
+            case Phase.RESIZING:
+                executor.resize_overdue(attempt, out, now_ms)
             case Phase.ORDERED:
                 executor.kill(attempt, endings.of_order(attempt), out, now_ms)
             case Phase.KILLING | Phase.CLOSING:
@@ -75,11 +79,11 @@ class Deadlines:
         if attempt.process_done and not attempt.log_saved:
             attempt.log_saved = True  # its copy so far is what there is
             executor.conclude(attempt, out, now_ms)
-        elif not attempt.process_done and not attempt.is_command:
+        elif not attempt.process_done and attempt.has_driver:
             executor.end_driver(attempt, out, now_ms)
 
 
 def _run_limit(attempt: Attempt) -> int | None:
-    if attempt.state is not JobState.RUNNING or attempt.run_limit_ms is None or attempt.running_since_ms is None:
+    if attempt.state not in RUNS or attempt.run_limit_ms is None or attempt.running_since_ms is None:
         return None
     return attempt.running_since_ms + attempt.run_limit_ms

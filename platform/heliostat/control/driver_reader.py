@@ -66,7 +66,7 @@ class DriverReader:
             tries = executor.tries(attempt.job)
             executor.ended(attempt, endings.of_driver(attempt, info, tries, now_ms), out, now_ms)
             return
-        attempt.poll_ms = now_ms + (RUNNING_POLL_MS if attempt.phase is Phase.RUNNING else POLL_MS)
+        attempt.poll_ms = now_ms + (RUNNING_POLL_MS if attempt.phase in (Phase.RUNNING, Phase.RESIZING) else POLL_MS)
         if info.status == "RUNNING" and attempt.phase is Phase.LAUNCHING:
             executor.started(attempt, out, now_ms)
         closing = attempt.phase in (Phase.KILLING, Phase.CLOSING)

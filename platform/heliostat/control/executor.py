@@ -10,26 +10,26 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from functools import partial
-from typing import assert_never
+from typing import Any, assert_never
 
 from heliostat_scheduler.core.decisions import Discarded, Plan, Preempt, Resize, Start, Stop
 from heliostat_scheduler.core.events import JobStarted, JobStartFailed
 from heliostat_scheduler.core.lifecycle import JobState
-from heliostat_scheduler.core.model import TaskPlace
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
 from heliostat_scheduler.live import protocol
-from heliostat_scheduler.live.protocol import SignalCommand, SlotRef, StartCommand
+from heliostat_scheduler.live.protocol import SignalCommand, StartCommand
 
 from heliostat.control import endings, rows
 from heliostat.control.attempts import Attempt, Ending, Finish, Phase, Requeue
-from heliostat.control.closing import Closing
 from heliostat.control.outbox import Outbox
 from heliostat.control.patience import GRANT_PATIENCE_MS, ORDER_SLACK_MS, POLL_MS, start_patience_ms
+from heliostat.control.resizing import Resizing
+from heliostat.control.slot_refs import refs_of
 from heliostat.store import jobs
 
 
 @dataclass(slots=True)
-class Executor(Closing):
+class Executor(Resizing):
     """What was decided becomes commands; what happens to an attempt becomes events."""
 
     # ---- decisions -----------------------------------------------------------------------------------------------------
@@ -47,14 +47,14 @@ class Executor(Closing):
                     data = {"job": decision.job_id, "would_evict": list(decision.would_evict)}
                     out.step("plan", lambda s, d=data: rows.noted(s, "plan_discarded", now_ms, d))  # type: ignore[misc]
                 case Resize():
-                    raise RuntimeError(f"{decision.job_id} is rigid and cannot be resized")
+                    self.resize(decision, out, now_ms)
                 case _:
                     assert_never(decision)
 
     def _grant(self, start: Start, out: Outbox, now_ms: int) -> None:
         with self.store.read() as session:
             job = jobs.get(session, start.job_id)
-        slots = self._refs(start.places)
+        slots = refs_of(self.nodes.values(), start.places)
         if slots is None:
             text = "a slot went away between the decision and the grant"
             job_id, n, epoch = start.job_id, start.attempt, start.epoch
@@ -103,16 +103,16 @@ class Executor(Closing):
         if attempt.phase in (Phase.KILLING, Phase.CLOSING):
             if order == protocol.STOP and not isinstance(attempt.ending, Finish):
                 attempt.ending = endings.of_order(attempt)
-            self._write_order(attempt, attempt.order, out)
+            self.write_order(attempt, attempt.order, out)
             self.take_back(attempt, out)  # under the new epoch
             return
         if reason.code is ReasonCode.NODE_LOST:
             self.kill(attempt, Requeue("node_lost"), out, now_ms)
             return
-        before, attempt.phase = attempt.phase, Phase.ORDERED
+        before, attempt.phase, attempt.change = attempt.phase, Phase.ORDERED, None
         attempt.order, attempt.deadline_ms = order, now_ms + grace_ms
         attempt.due_ms = attempt.deadline_ms + ORDER_SLACK_MS
-        self._write_order(attempt, order, out)
+        self.write_order(attempt, order, out)
         if before is Phase.GRANTING:
             self.close(attempt, endings.of_order(attempt), out, now_ms, process_done=True)
             return
@@ -124,21 +124,25 @@ class Executor(Closing):
         grace_ms = max(0, attempt.deadline_ms - now_ms)
         if attempt.is_command:
             effects.append(self.send(lambda i: SignalCommand(i, self.term, attempt.job, attempt.n, grace_ms)))
+        if attempt.is_serving:
+            effects.append(self.serving.look)
         out.step(attempt.job, None, *effects)
         cooperative = attempt.runner_seen and attempt.state is not JobState.CANCELLING
-        if not attempt.is_command and not cooperative:
+        if attempt.has_driver and not cooperative:
             self.close(attempt, endings.of_order(attempt), out, now_ms)
-
-    def kill(self, attempt: Attempt, ending: Ending, out: Outbox, now_ms: int) -> None:
-        """The hard way: revoke the lease, kill whoever is in its slots, end its driver."""
-        attempt.order = protocol.REVOKED
-        self._write_order(attempt, protocol.REVOKED, out)
-        self.close(attempt, attempt.ending or ending, out, now_ms, hard=True)
 
     # ---- what happened to an attempt -----------------------------------------------------------------------------------
 
-    def granted(self, attempt: Attempt, code: str, text: str, out: Outbox, now_ms: int) -> None:
-        """The bridge carried a grant or a start out (code ""), or refused it."""
+    def granted(
+        self,
+        attempt: Attempt,
+        code: str,
+        text: str,
+        data: dict[str, Any],  # Any: JSON
+        out: Outbox,
+        now_ms: int,
+    ) -> None:
+        """The bridge carried a grant, a start or an order out (code ""), or refused it."""
         if attempt.phase is Phase.GRANTING and attempt.state is JobState.CANCELLING:
             self.close(attempt, endings.of_order(attempt), out, now_ms, process_done=True)
         elif attempt.phase is Phase.GRANTING and not code:
@@ -147,6 +151,8 @@ class Executor(Closing):
             self.launch(attempt, out, now_ms)
         elif code and attempt.phase in (Phase.GRANTING, Phase.LAUNCHING):
             self.close(attempt, self.not_started(attempt, code, text, now_ms), out, now_ms, process_done=True)
+        elif attempt.phase is Phase.RESIZING:
+            self.resize_answered(attempt, code, text, data, out, now_ms)
         elif code and attempt.phase is Phase.ORDERED:
             self.kill(attempt, endings.of_order(attempt), out, now_ms)
 
@@ -159,7 +165,9 @@ class Executor(Closing):
             return
         try:
             self.launcher.prepare(attempt.job)
-            if attempt.is_command:
+            if attempt.is_serving:
+                out.step(job.id, None, self.serving.look)
+            elif attempt.is_command:
                 spec = self.launcher.command(job, attempt)
                 n, epoch = attempt.n, attempt.epoch
                 start = self.send(lambda i: StartCommand(i, self.term, job.id, n, epoch, spec), awaited=attempt)
@@ -184,7 +192,7 @@ class Executor(Closing):
         self.failures.pop(attempt.job, None)
         self.moved(attempt, JobState.RUNNING, None, out, now_ms)
         out.event(JobStarted(attempt.job, attempt.epoch))
-        if not attempt.is_command:
+        if attempt.has_driver:
             log = self.launcher.log_path(attempt.job, attempt.n)
             out.step(attempt.job, None, partial(self.drivers.follow, attempt.submission_id, log))
 
@@ -199,22 +207,9 @@ class Executor(Closing):
 
     # ---- small parts ---------------------------------------------------------------------------------------------------
 
-    def _refs(self, places: tuple[TaskPlace, ...]) -> tuple[SlotRef, ...] | None:
-        """The slots of these places, grouped by node and sorted by device; None when one is not there."""
-        known = {ref.slot: ref for node in self.nodes.values() for ref in node.slots}
-        order = {place.node: position for position, place in reversed(list(enumerate(places)))}
-        names = [slot for place in places for slot in place.slots]
-        if any(place.node not in self.nodes for place in places) or any(name not in known for name in names):
-            return None
-        return tuple(sorted((known[name] for name in names), key=lambda ref: (order[ref.node], ref.device)))
-
     def _move_for(self, attempt: Attempt, order: str, reason: Reason, out: Outbox, now_ms: int) -> None:
         preemptible = (JobState.STARTING, JobState.RUNNING, JobState.RESIZING)
         if order == protocol.STOP and not attempt.timed_out and attempt.state is not JobState.CANCELLING:
             self.moved(attempt, JobState.CANCELLING, reason, out, now_ms)
         elif order == protocol.PREEMPT and attempt.state in preemptible:
             self.moved(attempt, JobState.PREEMPTING, reason, out, now_ms)
-
-    def _write_order(self, attempt: Attempt, order: str, out: Outbox) -> None:
-        epoch, deadline_ms = attempt.epoch, attempt.deadline_ms
-        out.step(attempt.job, lambda s: rows.ordered(s, attempt, epoch, order, deadline_ms))

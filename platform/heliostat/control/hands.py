@@ -63,6 +63,20 @@ class Drivers(Protocol):
         ...
 
 
+class Serving(Protocol):
+    """Whoever lets Serve start and end the replicas of serving jobs. It reads what was granted from the store."""
+
+    def look(self) -> None:
+        """Grants or orders of serving jobs have changed. Answer: ServingSaid."""
+        ...
+
+
+class NoServing:
+    """No endpoints: there are no serving jobs either."""
+
+    def look(self) -> None: ...
+
+
 class Head(Protocol):
     """The Ray head of this installation."""
 

@@ -41,7 +41,7 @@ from heliostat.control.deadlines import Deadlines
 from heliostat.control.decision_log import SNAPSHOT_CYCLES, Record
 from heliostat.control.driver_reader import DriverReader
 from heliostat.control.executor import Executor
-from heliostat.control.hands import Bridge, Drivers, Head
+from heliostat.control.hands import Bridge, Drivers, Head, NoServing, Serving
 from heliostat.control.inbox import Inbox
 from heliostat.control.launch import Launcher
 from heliostat.control.messages import (
@@ -56,11 +56,13 @@ from heliostat.control.messages import (
     LogSaved,
     Message,
     QueuesTold,
+    ServingSaid,
     SlotsRead,
 )
 from heliostat.control.outbox import Outbox, Step
 from heliostat.control.port import ControlError
 from heliostat.control.reconcile import Reconciler
+from heliostat.control.serving_reader import ServingReader
 from heliostat.control.why import WhySweep
 from heliostat.queuefile import parse
 from heliostat.store import Store, StoreUnavailable, queuefiles
@@ -86,6 +88,7 @@ class Parts:
     reserve_cpu_milli: Callable[[], int]
     on_outdated: Callable[[str], None]
     policy: Policy = field(default_factory=Policy)
+    serving: Serving = field(default_factory=NoServing)
 
 
 class Loop:
@@ -105,12 +108,13 @@ class Loop:
         """Empty memory; `boot` fills it from the store."""
         parts = self.parts
         self.engine = Engine(policy=parts.policy)
-        self.executor = Executor(parts.store, parts.bridge, parts.drivers, parts.launcher)
+        self.executor = Executor(parts.store, parts.bridge, parts.drivers, parts.launcher, parts.serving)
         self.reconciler = Reconciler(self.executor)
         self.desk = Desk(parts.store, self.executor, self.reconciler)
         self.why = WhySweep(self.desk.waiting, self.engine.reason)
         self.deadlines = Deadlines(self.executor)
         self.drivers = DriverReader(self.executor)
+        self.serving = ServingReader(self.executor)
         self.bridge = BridgeReader(
             self.executor,
             parts.log,
@@ -216,6 +220,8 @@ class Loop:
                     self.drivers.read(message, out, now_ms)
                 case SlotsRead():
                     self._slots_read(message, out)
+                case ServingSaid():
+                    self.serving.read(message, out, now_ms)
                 case _:
                     assert_never(message)
         self.desk.arrived(new, out)

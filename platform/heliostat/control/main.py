@@ -30,6 +30,7 @@ from heliostat.artifacts import Artifacts
 from heliostat.control.bridge_link import BridgeLink
 from heliostat.control.clock import SystemClock
 from heliostat.control.drivers import DriverDesk
+from heliostat.control.endpoint_link import LoopLink
 from heliostat.control.head import RecordedHead
 from heliostat.control.inbox import Inbox
 from heliostat.control.launch import Launcher
@@ -39,9 +40,11 @@ from heliostat.control.package_source import PackageSource
 from heliostat.control.ray_jobs import DashboardJobs
 from heliostat.control.tails import ThreadPool, WebSocketTails
 from heliostat.control.telemetry import DashboardTelemetry, TelemetryPoll
+from heliostat.endpoints.assembly import assemble
 from heliostat.local import records
 from heliostat.local.ports import own_addresses
 from heliostat.local.records import ControlRecord, ProcessId
+from heliostat.registry.registrar import Registrar
 from heliostat.settings import Settings, load
 from heliostat.store import Store, StoreError
 
@@ -95,6 +98,9 @@ class ControlPlane:
         self.pool = ThreadPool()
         drivers = DriverDesk(self.dashboard, self.pool, WebSocketTails(self.dashboard), self.inbox.post)
         self.link = BridgeLink(settings, self.head.record, self.inbox.post)
+        self.endpoints = assemble(
+            settings, self.store, self.head.record, LoopLink(self.inbox), self.clock.now_ms, log
+        )
         packages = PackageSource(self.store, Artifacts(str(settings.artifacts_dir)))
         self.loop = Loop(
             Parts(
@@ -107,13 +113,16 @@ class ControlPlane:
                 log=log,
                 reserve_cpu_milli=self._reserve,
                 on_outdated=self._outdated,
+                serving=self.endpoints,
             ),
             self.inbox,
         )
         around = Surroundings(settings, version("heliostat"), self.head.record, self.link.pid, self.clock.now_ms())
         self.port = LivePort(self.loop, self.store, around)
         options = DoorOptions(hosts=_names(host))
-        self.app = create_app(self.store, self.port, settings, options=options, clock_ms=self.clock.now_ms)
+        self.app = create_app(
+            self.store, self.port, settings, options=options, clock_ms=self.clock.now_ms, endpoints=self.endpoints
+        )
         config = uvicorn.Config(
             self.app,
             host=host,
@@ -124,6 +133,9 @@ class ControlPlane:
             timeout_graceful_shutdown=GRACEFUL_S,
         )
         self.server = Server(config, settings, host, port, self.app.state.closing.close)
+        registry = self.app.state.doors.registry
+        registry.folders.sweep()
+        self.registrar = Registrar(registry, self.loop.parts.launcher.run_dir, self.clock.now_ms, log)
 
     def run(self) -> int:
         self.loop.boot()
@@ -131,6 +143,8 @@ class ControlPlane:
         threads = [
             threading.Thread(target=self.loop.run, args=(self.stop,), name="control-loop", daemon=True),
             threading.Thread(target=poll.run, args=(self.stop,), name="telemetry", daemon=True),
+            threading.Thread(target=self.registrar.run, args=(self.stop,), name="registrar", daemon=True),
+            threading.Thread(target=self.endpoints.run, args=(self.stop,), name="endpoints", daemon=True),
         ]
         for thread in threads:
             thread.start()
@@ -149,6 +163,7 @@ class ControlPlane:
         finally:
             self.stop.set()
             self.inbox.wake()
+            self.endpoints.look()
             loop_thread.join(10)
             self.link.close(self._farewell())
             self.pool.close()

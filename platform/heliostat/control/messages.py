@@ -82,6 +82,16 @@ class SlotsRead:
 
 
 @dataclass(frozen=True, slots=True)
+class ServingSaid:
+    """About the replicas of a serving job's attempt. what: `started`, `released` (none is left), `broken` (text says why)."""
+
+    job_id: str
+    attempt: int
+    what: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class JobTold:
     """A door wrote the job's row: new, or changed."""
 
@@ -113,6 +123,7 @@ Message = (
     | DriverSilent
     | LogSaved
     | SlotsRead
+    | ServingSaid
     | JobTold
     | QueuesTold
     | Asked

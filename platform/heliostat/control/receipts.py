@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from heliostat_scheduler.live.protocol import SlotRef
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
@@ -11,7 +14,22 @@ from heliostat.store.tables import LeaseSpan
 
 def open_spans(session: Session, attempt: Attempt, flavors: dict[str, str], gpu_milli: int, now_ms: int) -> None:
     """One row per slot; one for a lease without GPUs."""
-    held = [(slot.slot, slot.node, gpu_milli) for slot in attempt.slots] or [("", attempt.node, 0)]
+    if attempt.slots:
+        open_slot_spans(session, attempt, attempt.slots, flavors, gpu_milli, now_ms)
+    else:
+        _open(session, attempt, [("", attempt.node, 0)], flavors, now_ms)
+
+
+def open_slot_spans(
+    session: Session, attempt: Attempt, slots: Iterable[SlotRef], flavors: dict[str, str], gpu_milli: int, now_ms: int
+) -> None:
+    """These slots are charged to the attempt from now on."""
+    _open(session, attempt, [(slot.slot, slot.node, gpu_milli) for slot in slots], flavors, now_ms)
+
+
+def _open(
+    session: Session, attempt: Attempt, held: list[tuple[str, str, int]], flavors: dict[str, str], now_ms: int
+) -> None:
     for slot, node, milli in held:
         session.add(
             LeaseSpan(
@@ -30,6 +48,12 @@ def open_spans(session: Session, attempt: Attempt, flavors: dict[str, str], gpu_
 def close_spans(session: Session, job: str, now_ms: int) -> None:
     """The slots are verified free."""
     session.execute(update(LeaseSpan).where(LeaseSpan.job == job, LeaseSpan.to_ms.is_(None)).values(to_ms=now_ms))
+
+
+def close_spans_except(session: Session, job: str, kept: set[str], now_ms: int) -> None:
+    """The job's other slots are verified free."""
+    held = (LeaseSpan.job == job, LeaseSpan.to_ms.is_(None), LeaseSpan.slot.not_in(sorted(kept)))
+    session.execute(update(LeaseSpan).where(*held).values(to_ms=now_ms))
 
 
 def add_used(session: Session, used_ms: dict[str, int]) -> None:

@@ -8,6 +8,7 @@ engine is told what holds, and decides in its next cycle.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from heliostat_scheduler.core.events import JobCancelled, JobRestored, JobSubmitted
 from heliostat_scheduler.core.lifecycle import JobState
@@ -16,7 +17,7 @@ from heliostat_scheduler.live import protocol
 from heliostat_scheduler.live.protocol import SlotRef
 
 from heliostat.control import endings, rows
-from heliostat.control.attempts import FREED, Attempt, Ending, Finish, NotStarted, Phase, Requeue
+from heliostat.control.attempts import FREED, Attempt, Change, Ending, Finish, NotStarted, Phase, Requeue
 from heliostat.control.executor import Executor
 from heliostat.control.outbox import Outbox
 from heliostat.control.patience import CLOSE_PATIENCE_MS, GRANT_PATIENCE_MS, ORDER_SLACK_MS
@@ -75,7 +76,9 @@ class Reconciler:
 
     def _restore(self, store: Store, attempt: Attempt, out: Outbox) -> bool:
         known = {ref.slot for node in self.executor.nodes.values() for ref in node.slots}
-        if not attempt.nodes() <= set(self.executor.nodes) or any(ref.slot not in known for ref in attempt.slots):
+        if not attempt.nodes() <= set(self.executor.nodes) or any(
+            ref.slot not in known for ref in (*attempt.slots, *attempt.leaving)
+        ):
             return False
         with store.read() as session:
             spec = jobs.core_spec(jobs.get(session, attempt.job))
@@ -88,6 +91,8 @@ class Reconciler:
                 running=attempt.state not in (JobState.ADMITTED, JobState.STARTING),
                 started_at_ms=attempt.running_since_ms or attempt.since_ms,
                 preempting=attempt.state is JobState.PREEMPTING,
+                resizing=attempt.phase is Phase.RESIZING,
+                leaving=attempt.leaving_places,
                 stopping=attempt.timed_out or (attempt.state is JobState.CANCELLING and attempt.order != protocol.RUN),
             )
         )
@@ -105,14 +110,18 @@ class Reconciler:
             case Phase.LAUNCHING:
                 executor.launch(attempt, out, now_ms)
             case Phase.RUNNING:
-                attempt.poll_ms = None if attempt.is_command else now_ms
+                attempt.poll_ms = now_ms if attempt.has_driver else None
+            case Phase.RESIZING:
+                attempt.due_ms = max(now_ms, attempt.deadline_ms) + ORDER_SLACK_MS
+                attempt.poll_ms = now_ms if attempt.has_driver else None
+                out.step(attempt.job, None, executor.put(attempt))
             case Phase.ORDERED:
                 attempt.due_ms = max(now_ms, attempt.deadline_ms) + ORDER_SLACK_MS
                 executor.tell_order(attempt, out, now_ms)
             case Phase.KILLING | Phase.CLOSING:
                 attempt.due_ms = now_ms + CLOSE_PATIENCE_MS
                 executor.take_back(attempt, out)
-                attempt.poll_ms = None if attempt.is_command or attempt.process_done else now_ms
+                attempt.poll_ms = now_ms if attempt.has_driver and not attempt.process_done else None
 
 
 def last_epoch(row: AttemptRow | None) -> int:
@@ -121,10 +130,10 @@ def last_epoch(row: AttemptRow | None) -> int:
 
 def _attempt(job: Job, lease: LeaseRow, row: AttemptRow, now_ms: int) -> Attempt:
     """The attempt as it stood when the last control plane ended."""
-    slots = tuple(SlotRef(**ref) for place in lease.places for ref in place["slots"])
-    places = tuple(TaskPlace(place["node"], tuple(ref["slot"] for ref in place["slots"])) for place in lease.places)
+    places, slots = _held([place for place in lease.places if not place.get("leaving")])
+    leaving_places, leaving = _held([place for place in lease.places if place.get("leaving")])
     state = JobState(job.state)
-    running = state is JobState.RUNNING
+    running = state in (JobState.RUNNING, JobState.RESIZING)
     attempt = Attempt(
         job=job.id,
         n=lease.attempt,
@@ -148,12 +157,16 @@ def _attempt(job: Job, lease: LeaseRow, row: AttemptRow, now_ms: int) -> Attempt
         timed_out=lease.order == protocol.STOP and running,
         in_engine=False,
         freed=lease.order == FREED,
+        leaving=leaving,
+        leaving_places=leaving_places,
     )
     if row.ended_ms is not None:
         attempt.ending = _ending(row, job, now_ms)
     attempt.phase = _phase(attempt)
-    attempt.runner_seen = attempt.phase is Phase.ORDERED  # else it would have been ended at once
-    attempt.log_saved = attempt.is_command
+    attempt.runner_seen = attempt.phase in (Phase.ORDERED, Phase.RESIZING)  # else it would have been done at once
+    if attempt.phase is Phase.RESIZING:
+        attempt.change = Change(places + leaving_places, slots + leaving, len(places), job.state_since_ms)
+    attempt.log_saved = not attempt.has_driver
     return attempt
 
 
@@ -162,7 +175,18 @@ def _phase(attempt: Attempt) -> Phase:
         return Phase.KILLING if attempt.order == protocol.REVOKED else Phase.CLOSING
     if attempt.order != protocol.RUN:
         return Phase.ORDERED
-    return {JobState.ADMITTED: Phase.GRANTING, JobState.STARTING: Phase.LAUNCHING}.get(attempt.state, Phase.RUNNING)
+    phases = {
+        JobState.ADMITTED: Phase.GRANTING,
+        JobState.STARTING: Phase.LAUNCHING,
+        JobState.RESIZING: Phase.RESIZING,
+    }
+    return phases.get(attempt.state, Phase.RUNNING)
+
+
+def _held(places: list[dict[str, Any]]) -> tuple[tuple[TaskPlace, ...], tuple[SlotRef, ...]]:  # Any: JSON
+    """Places and slots as `rows.places_json` wrote them."""
+    refs = tuple(SlotRef(**ref) for place in places for ref in place["slots"])
+    return tuple(TaskPlace(place["node"], tuple(ref["slot"] for ref in place["slots"])) for place in places), refs
 
 
 def _rank(slots: tuple[SlotRef, ...], ref: SlotRef) -> tuple[int, int]:

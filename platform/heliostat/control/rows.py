@@ -10,7 +10,7 @@ from heliostat_scheduler.core.reasons import Reason, ReasonCode
 from sqlalchemy import delete, exists, select, update
 from sqlalchemy.orm import Session
 
-from heliostat.control import receipts
+from heliostat.control import receipts, results
 from heliostat.control.attempts import FREED, Attempt, Ending, Finish, NotStarted, Requeue
 from heliostat.control.endings import Tries
 from heliostat.store import events, jobs, moves
@@ -29,7 +29,7 @@ def grant(
             n=attempt.n,
             epoch=attempt.epoch,
             started_ms=attempt.since_ms,
-            ray_submission_id="" if attempt.is_command else attempt.submission_id,
+            ray_submission_id=attempt.submission_id if attempt.has_driver else "",
             secret=attempt.secret,
             log_path=log_path,
         )
@@ -57,7 +57,7 @@ def grant(
         attempt=attempt.n,
         data={"epoch": attempt.epoch, "slots": [slot.slot for slot in attempt.slots], "node": attempt.node},
         attempts=attempt.n,
-        ray_submission_id="" if attempt.is_command else attempt.submission_id,
+        ray_submission_id=attempt.submission_id if attempt.has_driver else "",
     )
 
 
@@ -69,8 +69,24 @@ def refuse_grant(session: Session, job: str, n: int, epoch: int, text: str, now_
     moves.change(session, job, kind="start_refused", actor=SCHEDULER, now_ms=now_ms, data={"text": text}, attempts=n)
 
 
-def moved(session: Session, job: str, state: JobState, reason: Reason | None, n: int, now_ms: int) -> None:
-    moves.move(session, job, state, reason=reason, actor=SCHEDULER, now_ms=now_ms, attempt=n)
+def moved(
+    session: Session,
+    job: str,
+    state: JobState,
+    reason: Reason | None,
+    n: int,
+    now_ms: int,
+    data: dict[str, Any] | None = None,  # Any: JSON
+) -> None:
+    moves.move(session, job, state, reason=reason, actor=SCHEDULER, now_ms=now_ms, attempt=n, data=data)
+
+
+def resized(session: Session, attempt: Attempt) -> None:
+    """The lease names other slots under a higher epoch."""
+    values = {"epoch": attempt.epoch, "places": places_json(attempt), "deadline_ms": attempt.deadline_ms}
+    session.execute(update(t.Lease).where(t.Lease.job == attempt.job).values(**values))
+    same = (t.Attempt.job == attempt.job, t.Attempt.n == attempt.n)
+    session.execute(update(t.Attempt).where(*same).values(epoch=attempt.epoch))
 
 
 def ordered(session: Session, attempt: Attempt, epoch: int, order: str, deadline_ms: int) -> None:
@@ -134,6 +150,8 @@ def concluded(
         data=data,
         **fields,
     )
+    if state is JobState.SUCCEEDED:
+        results.finished(session, attempt.job, attempt.n, result, now_ms)
 
 
 def driver_gone(session: Session, job: str, n: int, now_ms: int) -> None:
@@ -200,10 +218,10 @@ def requeue_reason(ending: Requeue | NotStarted) -> Reason | None:
 
 def places_json(attempt: Attempt) -> list[dict[str, Any]]:  # Any: JSON
     """The lease's places as the store keeps them: whole slot references, so that a lease outlives its slots."""
-    return [
-        {"node": place.node, "slots": [asdict(ref) for ref in attempt.slots if ref.slot in place.slots]}
-        for place in attempt.places
-    ]
+    refs = {ref.slot: asdict(ref) for ref in (*attempt.leaving, *attempt.slots)}
+    kept = [{"node": place.node, "slots": [refs[slot] for slot in place.slots]} for place in attempt.places]
+    left = [{"node": place.node, "slots": [refs[slot] for slot in place.slots]} for place in attempt.leaving_places]
+    return kept + [{**place, "leaving": True} for place in left]
 
 
 def tries(session: Session, job_id: str) -> Tries:

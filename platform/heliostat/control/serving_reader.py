@@ -12,7 +12,7 @@ from heliostat.control.executor import Executor
 from heliostat.control.messages import ServingSaid
 from heliostat.control.outbox import Outbox
 
-STARTED, RELEASED, BROKEN = "started", "released", "broken"
+STARTED, RESIZED, RELEASED, BROKEN = "started", "resized", "released", "broken"
 
 
 @dataclass(slots=True)
@@ -27,5 +27,7 @@ class ServingReader:
             self.executor.started(attempt, out, now_ms)
         elif said.what == RELEASED and attempt.phase is Phase.ORDERED:
             self.executor.close(attempt, endings.of_order(attempt), out, now_ms, process_done=True)
+        elif said.what == RESIZED:
+            self.executor.replicas_left(attempt, out)
         elif said.what == BROKEN and attempt.phase in (Phase.LAUNCHING, Phase.RUNNING):
             self.executor.ended(attempt, Finish(JobState.FAILED, error=said.text), out, now_ms)

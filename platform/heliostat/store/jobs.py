@@ -20,8 +20,8 @@ from heliostat.store.inserting import insert_row
 from heliostat.store.tables import Attempt, Event, Job, Metric
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-ELASTIC_KINDS: frozenset[str] = frozenset()
-"""Kinds whose running leases may be resized."""
+ELASTIC_KINDS: frozenset[str] = frozenset({"ray", "train", "tune"})
+"""Kinds whose running leases on GPUs may be resized, between the job's own limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ def core_spec(job: Job) -> JobSpec:
         project=job.project,
         kind=job.kind,
         template=f"{job.user}/{job.name}",
-        elastic=job.kind in ELASTIC_KINDS,
+        elastic=job.kind in ELASTIC_KINDS and job.gpu_milli > 0,
         max_runtime_ms=job.max_runtime_ms,
         dependencies=tuple(job.dependencies),
     )

@@ -80,7 +80,10 @@ class JobSubmitted:
 
 @dataclass(frozen=True, slots=True)
 class JobRestored:
-    """After a restart of the control plane: a job that already holds a lease (never the result of a decision)."""
+    """After a restart of the control plane: a job that already holds a lease (never the result of a decision).
+
+    resizing: a resize order to `places` is not complete; `leaving` are the places that it gives up and that are not free yet.
+    """
 
     job: JobSpec
     epoch: int
@@ -90,6 +93,8 @@ class JobRestored:
     started_at_ms: int
     preempting: bool = False
     stopping: bool = False
+    resizing: bool = False
+    leaving: tuple[TaskPlace, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,11 +48,17 @@ def restored(state: State, event: e.JobRestored, now_ms: int) -> None:
     rec.phase = Phase.RUNNING if event.running else Phase.STARTING
     rec.running_at = event.started_at_ms if event.running else 0
     _adopt(state, rec)
-    state.book.hold(rec, event.places, flavors[0] if flavors else "")
+    state.book.hold(rec, event.places + event.leaving, flavors[0] if flavors else "")
     if len(flavors) == 0 or any(
         p.node not in state.book.nodes or not state.book.nodes[p.node].up for p in event.places
     ):
         lose(state, rec)
+    if event.leaving:
+        state.book.leave(rec, event.leaving)
+    if event.resizing and rec.phase is Phase.RUNNING:
+        rec.phase = Phase.RESIZING
+        rec.leave_by = now_ms + spec.grace_ms
+        state.book.account(rec)
     if event.preempting or event.stopping:
         rec.phase = Phase.STOPPING if event.stopping else Phase.PREEMPTING
         rec.leave_by = now_ms + spec.grace_ms

@@ -177,7 +177,19 @@ class Executor:
             self._spawn(self._make_cpu_group(put))
             return None
         await self._board.sync(lease.job)
-        return Reply(put.id, data={"cpu_group": lease.cpu_group} if lease.cpu_group else {})
+        data: dict[str, Any] = {"cpu_group": lease.cpu_group} if lease.cpu_group else {}  # Any: JSON
+        if put.lease.leaving:
+            data["left"] = not lease.leaving or await self._left(lease)
+        return Reply(put.id, data=data)
+
+    async def _left(self, lease: Lease) -> bool:
+        """Whether nobody is in the slots that the lease leaves; then they are anybody's."""
+        if await self._occupants.of([Place.of_slot(ref) for ref in lease.leaving]):
+            return False
+        if self._ledger.left(lease.job, lease.epoch) is None:
+            return False
+        await self._board.sync(lease.job)
+        return True
 
     async def _make_cpu_group(self, put: PutLease) -> None:
         job = put.lease.job
@@ -251,12 +263,19 @@ class Executor:
 
     async def _verify_release(self, ack: Acked, lease: Lease) -> None:
         """Pass `released` on when Ray's tables agree. It may be that they never do: then the lease ends first."""
-        while await self._occupants.of(places_of(lease)):
+        while not await self._is_released(lease):
             await asyncio.sleep(RELEASE_POLL_S)
             current = self._ledger.leases.get(ack.job)
             if current is None or current.attempt != ack.attempt:
                 return
+            lease = current
         self._out(ack)
+
+    async def _is_released(self, lease: Lease) -> bool:
+        """After RUN with other slots only those that are left matter: in the others its workers start again at once."""
+        if lease.order == protocol.RUN and lease.slots:
+            return not lease.leaving or await self._left(lease)
+        return not await self._occupants.of(places_of(lease))
 
     # ---- what happens by itself --------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ bridge passes (tests/contracts/bridge_conformance.py), so what unit tests of the
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import assert_never
+from typing import Any, assert_never
 
 from heliostat_scheduler.live import protocol
 from heliostat_scheduler.live.board_state import PROGRESS, Said, StaleTerm
@@ -144,12 +144,14 @@ class FakeBridge:
 
     def _put(self, put: PutLease) -> Reply | None:
         lease = put.lease
-        if not self.ledger.put(lease, self._usable()):
-            return Reply(put.id, data={"cpu_group": self.ledger.leases[lease.job].cpu_group})
+        self.ledger.put(lease, self._usable())
         lease = self.ledger.leases[lease.job]
         if lease.slots or not lease.node or lease.cpu_group:
             self.cluster.board.put(put.term, lease)
-            return Reply(put.id)
+            data: dict[str, Any] = {"cpu_group": lease.cpu_group} if lease.cpu_group else {}  # Any: JSON
+            if put.lease.leaving:
+                data["left"] = not lease.leaving or self._left(lease)
+            return Reply(put.id, data=data)
         if lease.node not in self.cluster.nodes:
             del self.ledger.leases[lease.job]
             raise Refused(protocol.UNKNOWN_NODE, f"{lease.job}: node {lease.node} is not there")
@@ -157,6 +159,15 @@ class FakeBridge:
             self.cluster.at(self.cluster.now_ms + CPU_GROUP_MS, lambda: self._cpu_deadline(put))
             return None
         return Reply(put.id, data={"cpu_group": self.ledger.leases[lease.job].cpu_group})
+
+    def _left(self, lease: Lease) -> bool:
+        leaving = {ref.slot for ref in lease.leaving}
+        if any(occupant.slot in leaving for occupant in self.cluster.occupants.values()):
+            return False
+        left = self.ledger.left(lease.job, lease.epoch)
+        if left is not None:
+            self.cluster.board.put(self.ledger.term, left)
+        return left is not None
 
     def _make_cpu_group(self, put: PutLease) -> bool:
         lease, cluster = put.lease, self.cluster
@@ -243,7 +254,12 @@ class FakeBridge:
         for ack in waiting:
             lease = self.ledger.leases.get(ack.job)
             if lease is not None and lease.attempt == ack.attempt:
-                (self._released if self._occupants(lease) else self._out).append(ack)
+                (self._out if self._is_released(lease) else self._released).append(ack)
+
+    def _is_released(self, lease: Lease) -> bool:
+        if lease.order == protocol.RUN and lease.slots:
+            return not lease.leaving or self._left(lease)
+        return not self._occupants(lease)
 
     def _forward(self, said: Said) -> None:
         if said.what == PROGRESS:
@@ -274,7 +290,7 @@ class FakeBridge:
         self.cluster.board.drop(self.ledger.term, job)
         self.cluster.cpu_groups.pop(job, None)
         if freeing.in_trouble and lease is not None:
-            self._out += [SlotTrouble(ref.slot, True) for ref in lease.slots]
+            self._out += [SlotTrouble(ref.slot, True) for ref in lease.held]
         self._out.append(Freed(job, freeing.epoch))
 
     def _listen_last(self, job: str) -> None:
@@ -296,7 +312,7 @@ class FakeBridge:
     def _watch(self) -> None:
         """Whoever sits in a slot without its lease is killed one round of the watchdog later."""
         now = self.cluster.now_ms
-        owners = {ref.slot: (lease.job, lease.attempt) for lease in self.ledger.leases.values() for ref in lease.slots}
+        owners = {ref.slot: (lease.job, lease.attempt) for lease in self.ledger.leases.values() for ref in lease.held}
         strangers = {
             occ.actor: occ
             for occ in self.cluster.occupants.values()
@@ -320,7 +336,7 @@ class FakeBridge:
         self._out.append(Intruder("actor", occupant.actor, ref.node, occupant.slot, killed, occupant.job, text))
 
     def _occupants(self, lease: Lease) -> list[Occupant]:
-        slots = {ref.slot for ref in lease.slots}
+        slots = {ref.slot for ref in lease.held}
         return [occ for occ in self.cluster.occupants.values() if occ.slot in slots]
 
     def _usable(self) -> dict[str, protocol.SlotRef]:

@@ -32,7 +32,7 @@ def places_of(lease: Lease) -> list[Place]:
     """The groups that must be free before the lease is."""
     if lease.cpu_group:
         return [Place(lease.cpu_group, lease.node, holds(lease))]
-    return [Place.of_slot(ref) for ref in lease.slots]
+    return [Place.of_slot(ref) for ref in lease.held]
 
 
 @dataclass(slots=True)
@@ -130,7 +130,7 @@ class FreeingDesk:
     def _report(self, lease: Lease, left: list[Occupant], freeing: Freeing) -> None:
         if time.monotonic() < freeing.kill_at + TROUBLE_AFTER_S or freeing.troubled:
             return
-        slots = {ref.group: ref.slot for ref in lease.slots}
+        slots = {ref.group: ref.slot for ref in lease.held}
         for occupant in left:
             slot = slots.get(occupant.group, lease.job)
             freeing.troubled.add(slot)

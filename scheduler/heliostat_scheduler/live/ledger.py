@@ -75,6 +75,14 @@ class Ledger:
         self.leases[job] = lease
         return lease
 
+    def left(self, job: str, epoch: int) -> Lease | None:
+        """The slots that the lease leaves are verified free: they are anybody's. None when the lease has moved on."""
+        lease = self.leases.get(job)
+        if lease is None or lease.epoch != epoch:
+            return None
+        self.leases[job] = replace(lease, leaving=())
+        return self.leases[job]
+
     def to_start(self, job: str, attempt: int, epoch: int) -> Lease:
         """The lease in which a command may be started now."""
         lease = self.leases.get(job)
@@ -114,17 +122,17 @@ class Ledger:
             del self._freed[next(iter(self._freed))]
 
     def lease_of_slot(self, slot: str) -> Lease | None:
-        return next((lease for lease in self.leases.values() if any(ref.slot == slot for ref in lease.slots)), None)
+        return next((lease for lease in self.leases.values() if any(ref.slot == slot for ref in lease.held)), None)
 
     def leases_on(self, node: str) -> list[Lease]:
         """Leases that name a slot, or the CPUs, of this node."""
         found = (
-            lease for lease in self.leases.values() if lease.node == node or any(s.node == node for s in lease.slots)
+            lease for lease in self.leases.values() if lease.node == node or any(s.node == node for s in lease.held)
         )
         return sorted(found, key=lambda lease: lease.job)
 
     def _check_slots(self, lease: Lease, slots: Mapping[str, SlotRef]) -> None:
-        taken = {ref.slot: other.job for other in self.leases.values() if other.job != lease.job for ref in other.slots}
+        taken = {ref.slot: other.job for other in self.leases.values() if other.job != lease.job for ref in other.held}
         for ref in lease.slots:
             known = slots.get(ref.slot)
             if known is None or known.group != ref.group:
@@ -136,4 +144,5 @@ class Ledger:
 
 
 def _same(old: Lease, new: Lease) -> bool:
-    return old == (new if new.cpu_group else replace(new, cpu_group=old.cpu_group))
+    """Whether it is the same lease again. What it has left meanwhile, and its CPU group, the control plane may not know yet."""
+    return old == replace(new, cpu_group=new.cpu_group or old.cpu_group, leaving=new.leaving if old.leaving else ())

@@ -108,7 +108,7 @@ class Patrol:
 
     async def _tasks_in_free_slots(self, seen: Snapshot, slots: dict[str, SlotRef]) -> None:
         """A plain task in a slot that nobody has leased: seen twice, its process is killed."""
-        leased = {ref.group for lease in self._ledger.leases.values() for ref in lease.slots}
+        leased = {ref.group for lease in self._ledger.leases.values() for ref in lease.held}
         explained = {group for actor in seen.actors for group in actor.groups()}
         odd = [
             ref

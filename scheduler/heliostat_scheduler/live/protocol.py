@@ -25,6 +25,7 @@ ENV_ATTEMPT = "HELIOSTAT_ATTEMPT"
 ENV_SECRET = "HELIOSTAT_LEASE_SECRET"
 ENV_RUN_DIR = "HELIOSTAT_RUN_DIR"
 ENV_CHECKPOINT_DIR = "HELIOSTAT_CHECKPOINT_DIR"
+ENV_DISCOVER = "HELIOSTAT_DISCOVER"  # "1": the job declared no GPUs, and its first fit() may ask for them
 ENV_KIND = (
     "HELIOSTAT_KIND"  # set to `command` for a child that has its GPUs in CUDA_VISIBLE_DEVICES: Ray is not hooked in it
 )
@@ -39,6 +40,7 @@ REVOKED = "revoked"  # hard: whoever is in the slots is being killed
 STARTED = "started"
 CHECKPOINTED = "checkpointed"
 RELEASED = "released"
+DEMAND = "demand"  # a program that declared nothing asks: facts min_gpus, max_gpus, gpus_per_task, by
 EXITED = "exited"
 RESULT = "result"
 
@@ -77,7 +79,8 @@ class Lease:
 
     node: for a CPU-only lease, its node (slots empty, `cpu_group` the placement group's hex once created: one bundle with all of
     cpu_milli and memory_bytes, which are totals over the tasks).
-    deadline_ms: wall clock (epoch ms) by which an order PREEMPT or STOP must be done; 0 for RUN.
+    leaving: slots of the epoch before that a RUN order takes away; they are the lease's until they are verified free.
+    deadline_ms: wall clock (epoch ms) by which an order must be done: PREEMPT, STOP, or RUN with other slots (0: nothing to do).
     """
 
     job: str
@@ -94,6 +97,12 @@ class Lease:
     memory_bytes: int = 0
     cpu_group: str = ""
     why: str = ""
+    leaving: tuple[SlotRef, ...] = ()
+
+    @property
+    def held(self) -> tuple[SlotRef, ...]:
+        """Every slot in which this lease's processes may be."""
+        return self.slots + self.leaving
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +148,7 @@ class PutLease:
     """Write the lease (a grant, or an order by a raised epoch). Same epoch and content again: no effect. Older epoch: refused.
 
     A CPU-only lease gets its placement group here; code `cpu_busy` when it could not be created within 10 s.
+    Reply.data["left"]: true when the lease leaves slots and nobody is in them (any more).
     """
 
     id: int
@@ -262,7 +272,8 @@ class NodeLost:
 
 @dataclass(frozen=True, slots=True)
 class Acked:
-    """A runner's ack: what = started | checkpointed | released | exited | result. `released` is already verified with Ray's tables.
+    """A runner's ack: what = started | checkpointed | released | exited | result. `released` is already verified with Ray's tables:
+    all slots of the lease after PREEMPT or STOP, those that it leaves after RUN.
 
     Delivered at least once: acks of live leases come again after every Hello. A command's `exited` carries rc (128 + n for signal n),
     signal (0 for none), lost (True: its holder died, the code is not known) and text.
@@ -361,8 +372,8 @@ def decode(line: bytes) -> Message:
 
 def lease_from(body: dict[str, Any]) -> Lease:  # Any: JSON
     """A Lease from its JSON object."""
-    slots = tuple(SlotRef(**slot) for slot in body.get("slots", ()))
-    return Lease(**{**body, "slots": slots})
+    slots, leaving = (tuple(SlotRef(**slot) for slot in body.get(name, ())) for name in ("slots", "leaving"))
+    return Lease(**{**body, "slots": slots, "leaving": leaving})
 
 
 def _build(cls: type[Any], body: dict[str, Any]) -> Any:  # Any: JSON in, one of the classes above out

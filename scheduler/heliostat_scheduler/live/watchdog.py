@@ -37,7 +37,7 @@ def suspects(
 ) -> list[Suspect]:
     """Everybody without a right. slots: by group. groups: those of strangers only matter, ours are recognised by name."""
     held = list(leases)
-    owners = {ref.group: lease for lease in held for ref in lease.slots}
+    owners = {ref.group: lease for lease in held for ref in lease.held}
     owners |= {lease.cpu_group: lease for lease in held if lease.cpu_group}
     strangers = [group for group in groups if not _ours(group)]
     taken = {group.id: group for group in strangers if group.wants_gpu() and group.state != "PENDING"}

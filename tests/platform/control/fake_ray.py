@@ -15,14 +15,18 @@ from heliostat.control.ray_jobs import RayRefused, RayUnreachable
 from heliostat_scheduler.live import protocol
 from heliostat_scheduler.live.board_state import BoardEmpty
 from heliostat_scheduler.live.fake_cluster import FakeCluster
-from heliostat_scheduler.live.protocol import Lease, LeaseGone
+from heliostat_scheduler.live.protocol import Lease, LeaseGone, SlotRef
 
 TICK_MS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """steps 0: a plain driver that runs `runs_ms` (None: until it is stopped). stop_ms: from SIGTERM to its end."""
+    """steps 0: a plain driver that runs `runs_ms` (None: until it is stopped). stop_ms: from SIGTERM to its end.
+
+    obeys: it saves a checkpoint when it is told to; else its runner ends the workers at the order's deadline, unless the runner
+    hangs. again_ms: from letting go to workers in the new slots. fit_ms: when its fit() begins, after the driver's start.
+    """
 
     runs_ms: int | None = 1_000
     steps: int = 0
@@ -31,6 +35,9 @@ class Script:
     stop_ms: int = 200
     exit_code: int = 0
     obeys: bool = True
+    hangs: bool = False
+    again_ms: int = 0
+    fit_ms: int = 0
     output: str = "hello\n"
 
 
@@ -45,6 +52,8 @@ class Driver:
     working: bool = False
     log: str = ""
     actors: list[str] = field(default_factory=list)
+    slots: tuple[SlotRef, ...] = ()
+    again_at_ms: int = 0
 
     @property
     def job(self) -> str:
@@ -65,12 +74,16 @@ class Driver:
 
 @dataclass(slots=True)
 class FakeRayJobs:
-    """cluster: where its drivers work. scripts: by job id. disk: checkpoints, which outlive everything. executed: (job, step)."""
+    """cluster: where its drivers work. scripts: by job id. disk: checkpoints, which outlive everything. executed: (job, step).
+
+    sizes: (job, step, workers) of every worker group that started.
+    """
 
     cluster: FakeCluster
     scripts: dict[str, Script] = field(default_factory=dict)
     disk: dict[str, int] = field(default_factory=dict)
     executed: list[tuple[str, int]] = field(default_factory=list)
+    sizes: list[tuple[str, int, int]] = field(default_factory=list)
     drivers: dict[str, Driver] = field(default_factory=dict)
     down: bool = False
 
@@ -134,7 +147,7 @@ class FakeRayJobs:
             return
         driver.status, driver.log = "RUNNING", driver.log + driver.script.output
         if driver.script.steps:
-            self._at(TICK_MS, lambda: self._tick(driver))
+            self._at(driver.script.fit_ms + TICK_MS, lambda: self._tick(driver))
         elif driver.script.runs_ms is not None:
             code = driver.script.exit_code
             self._at(
@@ -160,25 +173,37 @@ class FakeRayJobs:
     def _obey(self, driver: Driver, lease: Lease) -> None:
         if lease.attempt != driver.attempt:
             self._let_go(driver)
-        elif lease.order == protocol.RUN:
+        elif driver.working and (lease.order != protocol.RUN or lease.slots != driver.slots):
+            self._release(driver, lease)
+        elif lease.order == protocol.RUN and self.cluster.now_ms >= driver.again_at_ms:
             if not driver.working:
                 self._take_slots(driver, lease)
             self._step(driver)
-        elif driver.working and driver.script.obeys:
-            self.disk[driver.job] = driver.step
-            self._let_go(driver)
-            self.cluster.ack(driver.job, driver.secret, lease.epoch, protocol.RELEASED, {"checkpoint": driver.step})
-        elif driver.working:
+
+    def _release(self, driver: Driver, lease: Lease) -> None:
+        """An order: save and let go, or work on until the deadline."""
+        script = driver.script
+        overdue = 0 < lease.deadline_ms <= self.cluster.now_ms
+        if script.hangs or not (script.obeys or overdue):
             self._step(driver)
+            return
+        if script.obeys:
+            self.disk[driver.job] = driver.step
+            facts = {"checkpoint": driver.step}
+            self.cluster.ack(driver.job, driver.secret, lease.epoch, protocol.CHECKPOINTED, facts)
+        self._let_go(driver)
+        driver.again_at_ms = self.cluster.now_ms + script.again_ms
+        self.cluster.ack(driver.job, driver.secret, lease.epoch, protocol.RELEASED, {"forced": not script.obeys})
 
     def _take_slots(self, driver: Driver, lease: Lease) -> None:
-        driver.working = True
+        driver.working, driver.slots = True, lease.slots
         driver.step = self.disk.get(driver.job, 0)
         for ref in lease.slots:
-            actor = f"worker:{driver.submission.submission_id}:{ref.slot}:{len(self.executed)}"
+            actor = f"worker:{driver.submission.submission_id}:{ref.slot}:{lease.epoch}:{len(self.executed)}"
             driver.actors.append(actor)
             self.cluster.occupy(ref.slot, actor, job=driver.job, attempt=driver.attempt)
         self.cluster.ack(driver.job, driver.secret, lease.epoch, protocol.STARTED, {"world_size": len(lease.slots)})
+        self.sizes.append((driver.job, driver.step, len(lease.slots)))
 
     def _step(self, driver: Driver) -> None:
         if not all(actor in self.cluster.occupants for actor in driver.actors):
