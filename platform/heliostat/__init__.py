@@ -19,12 +19,16 @@ from heliostat.version import VERSION as __version__
 if TYPE_CHECKING:
     from heliostat.client.client import Client
     from heliostat.client.default import connect
+    from heliostat.client.endpoints import Endpoint
     from heliostat.client.job import Job
+    from heliostat.client.models import ModelVersion
     from heliostat.client.rayaddress import ClusterInfo
 
 _HOMES = {
     "Client": "heliostat.client.client",
     "Job": "heliostat.client.job",
+    "ModelVersion": "heliostat.client.models",
+    "Endpoint": "heliostat.client.endpoints",
     "Explanation": "heliostat.client.listing",
     "connect": "heliostat.client.default",
     **dict.fromkeys(
@@ -35,19 +39,39 @@ _HOMES = {
         "heliostat.wire.errors",
     ),
 }  # fmt: skip
-_FORWARDED = ("submit", "plan", "job", "jobs", "queue", "queues", "cluster", "nodes", "events", "tokens", "whoami")
+_FORWARDED = (
+    "submit",
+    "plan",
+    "job",
+    "jobs",
+    "model",
+    "models",
+    "push",
+    "deploy",
+    "endpoint",
+    "endpoints",
+    "queue",
+    "queues",
+    "cluster",
+    "nodes",
+    "events",
+    "tokens",
+    "whoami",
+)
 
 __all__ = [
     "BadRequest",
     "Client",
     "Conflict",
     "ConnectionFailed",
+    "Endpoint",
     "Explanation",
     "Forbidden",
     "HeliostatError",
     "IncompatibleServer",
     "Job",
     "JobFailed",
+    "ModelVersion",
     "NeverFits",
     "NotFound",
     "RequestError",
@@ -57,12 +81,18 @@ __all__ = [
     "__version__",
     "cluster",
     "connect",
+    "deploy",
+    "endpoint",
+    "endpoints",
     "events",
     "get_job_submission_client_cluster_info",
     "job",
     "jobs",
+    "model",
+    "models",
     "nodes",
     "plan",
+    "push",
     "queue",
     "queues",
     "submit",

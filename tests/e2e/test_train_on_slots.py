@@ -101,7 +101,8 @@ def test_orders_and_resume(world: LeaseWorld, stray: Any, tmp_path: Path) -> Non
     assert count.distinct == 50 * 29 and count.missing == 0 and count.changed == 0
     assert 0 <= count.recomputed <= CHECKPOINT_EVERY + UNSEEN
     assert result is not None and result.metrics["accuracy"] >= 0.95
-    assert (run / result.model).stat().st_size > 100_000
+    assert result.model is not None
+    assert (run / result.model.path / "model.safetensors").stat().st_size > 100_000
     assert world.slot_states() == ["CREATED"] * 2 and world.groups() == groups
     assert not has_started(stray)
 

@@ -9,16 +9,26 @@ from heliostat_jobs.spec import (
     RECIPES,
     RESULT_FILE,
     STEPS_FILE,
+    BadModel,
     BadResult,
-    Field,
+    ModelCard,
+    ModelEntry,
     Result,
+    Signature,
     StepCount,
+    Tensor,
     read_result,
     recount,
     recount_run,
 )
 
-GOOD = Result({"accuracy": 0.97}, "model.safetensors", "torch-safetensors", (Field("x", "float32", (-1, 1, 8, 8)),))
+GOOD = Result({"accuracy": 0.97}, ModelEntry("model", "digits", ("champion",), {"team": "a"}), {"seed": 7})
+CARD = ModelCard(
+    "safetensors",
+    Signature((Tensor("x", "FP32", (-1, 4)),), (Tensor("y", "FP32", (-1, 2)),)),
+    factory="net:Net",
+    args={"width": 2},
+)
 
 
 def test_a_result_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -38,19 +48,65 @@ def test_no_result_is_none(tmp_path: Path) -> None:
         pytest.param("[]", "metrics", id="no object"),
         pytest.param('{"metrics": {"accuracy": "high"}}', "metrics.accuracy", id="a metric that is no number"),
         pytest.param('{"metrics": {"loss": NaN}}', "metrics.loss", id="a metric that is no finite number"),
-        pytest.param('{"metrics": {}, "model": "/etc/passwd"}', "leaves the run folder", id="an absolute model"),
-        pytest.param('{"metrics": {}, "model": "../other/model"}', "leaves the run folder", id="a model outside"),
-        pytest.param('{"metrics": {}, "model": 3}', "strings", id="a model that is no path"),
-        pytest.param('{"metrics": {}, "inputs": [{"name": "x"}]}', "inputs", id="an input without a type"),
-        pytest.param(
-            '{"metrics": {}, "inputs": [{"name": "x", "dtype": "pickle", "shape": []}]}', "pickle", id="a strange type"
-        ),
+        pytest.param('{"metrics": {"loss": 1e999}}', "metrics.loss", id="a metric beyond all floats"),
+        pytest.param('{"metrics": {"n": 1%s}}' % ("0" * 400), "metrics.n|not JSON", id="a number of 400 digits"),
+        pytest.param('{"metrics": {}, "model": "model"}', "model: an object", id="a model that is no object"),
+        pytest.param('{"metrics": {}, "model": {"path": "/etc"}}', "model.path", id="an absolute model"),
+        pytest.param('{"metrics": {}, "model": {"path": "../other"}}', "model.path", id="a model outside"),
+        pytest.param('{"metrics": {}, "model": {"path": ""}}', "model.path", id="a model without a folder"),
+        pytest.param('{"metrics": {}, "model": {"path": "."}}', "model.path", id="the run folder itself"),
+        pytest.param('{"metrics": {}, "model": {"path": 3}}', "model.path", id="a path that is no text"),
+        pytest.param('{"metrics": {}, "model": {"path": "m", "name": "a/b"}}', "model.name", id="a name with a slash"),
+        pytest.param('{"metrics": {}, "model": {"path": "m", "aliases": ["latest"]}}', "alias", id="the alias latest"),
+        pytest.param('{"metrics": {}, "model": {"path": "m", "aliases": "a"}}', "aliases", id="aliases no list"),
+        pytest.param('{"metrics": {}, "model": {"path": "m", "tags": {"a": 1}}}', "tags", id="a tag that is a number"),
+        pytest.param('{"metrics": {}, "model": {"path": "m", "sha256": "x"}}', "sha256", id="a digest that is none"),
+        pytest.param('{"metrics": {}, "params": {"a": NaN}}', "params", id="parameters that are no JSON"),
+        pytest.param("[" * 100_000, "not JSON", id="brackets without end"),
     ],
 )
 def test_bad_results_say_which_field(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / RESULT_FILE).write_text(text)
     with pytest.raises(BadResult, match=words):
         read_result(tmp_path)
+
+
+def test_a_card_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    CARD.write(tmp_path)
+    assert ModelCard.parse((tmp_path / "model.json").read_text()) == CARD
+
+
+def card(**changed: object) -> str:
+    return json.dumps({**CARD.to_json(), **changed})
+
+
+def signature(shape: object = (-1, 4), dtype: str = "FP32", **more: object) -> dict[str, object]:
+    tensor = {"name": "x", "dtype": dtype, "shape": shape}
+    return {"inputs": [tensor], "outputs": [tensor], **more}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        pytest.param("{", "not JSON", id="half a file"),
+        pytest.param(card(format="pt"), "format", id="an unknown format"),
+        pytest.param(card(factory=""), "factory", id="weights without a factory"),
+        pytest.param(card(factory="../evil:run"), "factory", id="a factory that is a path"),
+        pytest.param(card(args=[1]), "args", id="arguments that are no object"),
+        pytest.param(card(signature=None), "signature", id="no signature"),
+        pytest.param(card(signature=signature(shape=[4])), "-1", id="no batch dimension"),
+        pytest.param(card(signature=signature(shape=[-1, 0])), "shape", id="a dimension of nothing"),
+        pytest.param(card(signature=signature(shape=[-1, True])), "shape", id="a dimension that is no number"),
+        pytest.param(card(signature=signature(dtype="float32")), "dtype", id="a type of numpy"),
+        pytest.param(card(signature={**signature(), "inputs": []}), "inputs", id="no inputs"),
+        pytest.param(card(signature={**signature(), "outputs": signature()["inputs"] * 2}), "own", id="a name twice"),  # type: ignore[operator]
+        pytest.param(card(signature=signature(allow_nan="no")), "allow_nan", id="a flag that is a word"),
+        pytest.param(card(skops_trusted="all"), "skops_trusted", id="trust that is no list"),
+    ],
+)
+def test_bad_cards_say_which_field(text: str, words: str) -> None:
+    with pytest.raises(BadModel, match=words):
+        ModelCard.parse(text)
 
 
 def rows(*steps: tuple[int, str]) -> list[str]:

@@ -2,13 +2,12 @@
 
 By hand it runs under plain Ray, on CPUs or (--device gpu) on GPUs. Submitted to Heliostat, the same command takes the GPUs of its
 lease; when it is preempted it saves a checkpoint, and its next attempt goes on with the next batch. At the end the run folder holds
-result.json (accuracy on the held-out fifth), model.safetensors and steps.jsonl.
+result.json (accuracy on the held-out fifth), model/ (an artifact folder, registered under --register NAME) and steps.jsonl.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,12 @@ from ray.train import FailureConfig, LoggingConfig
 from ray.train.torch import TorchTrainer
 
 from heliostat_jobs.boot.attempt import Attempt
+from heliostat_jobs.recipes import digits_artifact, digits_data
 from heliostat_jobs.recipes.digits_loop import MODEL_FILE, LoopOptions, options_dict, train_digits
-from heliostat_jobs.spec import Field, Result
+from heliostat_jobs.spec import ModelEntry, Result
 
 DEFAULTS = LoopOptions()
+MODEL_DIR = "model"
 TRAINING_IMAGES = 1438
 
 
@@ -42,6 +43,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--look-every", type=int, default=DEFAULTS.look_every, help="steps between looks for a preemption"
     )
+    parser.add_argument("--register", default="", metavar="NAME", help="register the model under this name")
     parser.add_argument("--run-dir", type=Path, default=None, help="default: the job's folder, or runs/digits-<time>")
     args = parser.parse_args(argv)
     for name in ("epochs", "width", "checkpoint_every", "look_every"):
@@ -85,21 +87,20 @@ def run_config(attempt: Attempt | None, run_dir: Path) -> ray.train.RunConfig:
     return ray.train.RunConfig(name=run_dir.name, storage_path=str(run_dir / "train"), **common)
 
 
-def publish(result: Any, options: LoopOptions, run_dir: Path) -> Result:  # Any: ray.train.Result
-    """Leave model and result.json in the run folder."""
+def publish(result: Any, options: LoopOptions, run_dir: Path, name: str) -> Result:  # Any: ray.train.Result
+    """Leave the model's artifact folder and result.json in the run folder."""
+    data = digits_data.load(options.seed)
     with result.checkpoint.as_directory() as folder:
-        shutil.copyfile(Path(folder) / MODEL_FILE, run_dir / MODEL_FILE)
+        digits_artifact.put_beside(Path(folder) / MODEL_FILE, run_dir / MODEL_DIR, options.width)
+    code = digits_artifact.code_digest()
     published = Result(
         metrics={
             "accuracy": result.metrics["accuracy"],
             "loss": result.metrics["loss"],
             "steps": result.metrics["step"],
         },
-        model=MODEL_FILE,
-        framework="torch-safetensors",
-        inputs=(Field("images", "float32", (-1, 1, 8, 8)),),
-        outputs=(Field("logits", "float32", (-1, 10)),),
-        params={"model": "heliostat_jobs.recipes.digits_model:DigitsCNN", **options_dict(options)},
+        model=ModelEntry(MODEL_DIR, name, code_digest=code, data_digest=data.sha256),
+        params={**options_dict(options), "test_split": digits_data.digest(data.test_ids)},
     )
     published.write(run_dir)
     return published
@@ -120,7 +121,8 @@ def main(argv: list[str] | None = None) -> None:
         run_config=run_config(attempt, run_dir),
     )
     started = time.monotonic()
-    published = publish(trainer.fit(), options, run_dir)
+    print(digits_data.load(options.seed).split_line(options.seed), flush=True)
+    published = publish(trainer.fit(), options, run_dir, args.register)
     print(f"accuracy {published.metrics['accuracy']:.4f} after {published.metrics['steps']:.0f} steps")
     print(f"this attempt took {time.monotonic() - started:.0f} s; results in {run_dir}")
 

@@ -3,11 +3,16 @@
 The order belongs to the run, not to the workers: a global batch is the same set of images whatever the number of workers, and
 step s can be found without having run steps 0..s-1. So a run can stop anywhere and go on with another world size, and no image is
 seen twice or missed in an epoch.
+
+`python -m heliostat_jobs.recipes.digits_data --seed 7 --first 100` prints the first held-out images and their labels as JSON: no
+training with this seed has seen them, so they can be used to test an endpoint.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,17 +23,27 @@ Images = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
 
 HELD_OUT = 0.2
-CLASSES = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Digits:
-    """Images (n, 1, 8, 8) in [0, 1] and their labels (n,), for training and held out."""
+    """Images (n, 1, 8, 8) in [0, 1] and their labels (n,), for training and held out; *_ids are places in scikit-learn's order."""
 
     train_x: Images
     train_y: Ids
     test_x: Images
     test_y: Ids
+    train_ids: Ids
+    test_ids: Ids
+    sha256: str
+
+    def split_line(self, seed: int) -> str:
+        """What a training says about its split."""
+        both = len(np.intersect1d(self.train_ids, self.test_ids))
+        return (
+            f"split of seed {seed}: {len(self.train_ids)} images to train, {len(self.test_ids)} held out for testing, {both} in both; "
+            f"test split {digest(self.test_ids)}"
+        )
 
 
 def load(seed: int) -> Digits:
@@ -39,7 +54,8 @@ def load(seed: int) -> Digits:
     order = np.random.default_rng(seed).permutation(len(x))
     held_out = int(len(x) * HELD_OUT)
     test, train = order[:held_out], order[held_out:]
-    return Digits(x[train], y[train], x[test], y[test])
+    whole = hashlib.sha256(x.astype("<f4").tobytes() + y.astype("<i8").tobytes()).hexdigest()
+    return Digits(x[train], y[train], x[test], y[test], train, test, whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +84,23 @@ class BatchOrder:
 def digest(ids: Ids) -> str:
     """Names a batch: equal batches, equal digests."""
     return hashlib.blake2b(ids.astype("<i8").tobytes(), digest_size=8).hexdigest()
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Print the first held-out images of a split and their labels as JSON.")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--first", type=int, default=100)
+    args = parser.parse_args(argv)
+    data = load(args.seed)
+    count = max(0, min(args.first, len(data.test_x)))
+    body = {
+        "seed": args.seed,
+        "split": digest(data.test_ids),
+        "held_out": len(data.test_x),
+        "ids": data.test_ids[:count].tolist(),
+    }
+    print(json.dumps({**body, "images": data.test_x[:count].tolist(), "labels": data.test_y[:count].tolist()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """Who is asking, and what that lets them do.
 
-A token has one role in one project; `*` is every project. viewer reads, member also submits and changes jobs of the project,
+A token has one role in one project; `*` is every project. viewer reads, member also submits and changes jobs and models of the project,
 admin also makes and revokes the project's tokens. An admin of `*` is the platform's administrator: queue file, all projects.
 What belongs to another project does not exist for a principal: the doors answer 404, never 403.
 """
@@ -24,14 +24,15 @@ class Action(StrEnum):
     READ = "read"
     SUBMIT = "submit"
     CHANGE = "change jobs"
+    MODELS = "change models"
     TOKENS = "manage tokens"
     PLATFORM = "administer the platform"
 
 
 ROLE_MAY: dict[Role, frozenset[Action]] = {
     Role.VIEWER: frozenset({Action.READ}),
-    Role.MEMBER: frozenset({Action.READ, Action.SUBMIT, Action.CHANGE}),
-    Role.ADMIN: frozenset({Action.READ, Action.SUBMIT, Action.CHANGE, Action.TOKENS}),
+    Role.MEMBER: frozenset({Action.READ, Action.SUBMIT, Action.CHANGE, Action.MODELS}),
+    Role.ADMIN: frozenset({Action.READ, Action.SUBMIT, Action.CHANGE, Action.MODELS, Action.TOKENS}),
 }
 
 

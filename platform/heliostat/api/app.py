@@ -11,8 +11,11 @@ from fastapi import FastAPI
 
 from heliostat.api import (
     cluster_routes,
+    endpoints_routes,
     events_routes,
     jobs_routes,
+    model_uploads,
+    models_routes,
     packages_routes,
     problems,
     queues_routes,
@@ -26,6 +29,7 @@ from heliostat.api.idempotency import InFlight
 from heliostat.api.options import DoorOptions
 from heliostat.api.streams import Closing
 from heliostat.control.port import ControlPort
+from heliostat.endpoints.port import Endpoints
 from heliostat.rayjobs import routes as ray_routes
 from heliostat.settings import Settings
 from heliostat.store import Store
@@ -42,6 +46,7 @@ def create_app(
     *,
     options: DoorOptions | None = None,
     clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    endpoints: Endpoints | None = None,
 ) -> FastAPI:
     """The application. `app.state.closing.close()` ends its open streams (call it when the server is asked to stop)."""
     chosen = options or DoorOptions()
@@ -63,7 +68,7 @@ def create_app(
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # asked on each request, 10 % of a submission
     )
-    app.state.doors = Doors(store, control, settings, chosen, clock_ms)
+    app.state.doors = Doors(store, control, settings, chosen, clock_ms, endpoints)
     app.state.in_flight = InFlight()
     app.state.closing = closing
     problems.install(app)
@@ -72,6 +77,9 @@ def create_app(
         queues_routes.router,
         tokens_routes.router,
         packages_routes.router,
+        models_routes.router,
+        model_uploads.router,
+        endpoints_routes.router,
         events_routes.router,
         cluster_routes.router,
         cluster_routes.health,

@@ -13,10 +13,13 @@ from starlette.requests import HTTPConnection
 from heliostat.access import Action, Principal, Tokens, Unauthenticated
 from heliostat.api.options import DoorOptions
 from heliostat.api.problems import Problem, not_found
-from heliostat.artifacts import Artifacts
+from heliostat.artifacts import ArtifactFolders, Artifacts
 from heliostat.control.port import ControlPort
+from heliostat.endpoints import uses
+from heliostat.endpoints.port import Endpoints, Unattended
 from heliostat.packages import Packages
 from heliostat.queuefile import QueueFile, parse
+from heliostat.registry import Registry
 from heliostat.settings import Settings
 from heliostat.store import Store, jobs, queuefiles
 from heliostat.store.tables import Job
@@ -27,15 +30,24 @@ CAPACITY_S = 1.0
 
 class Doors:
     def __init__(
-        self, store: Store, control: ControlPort, settings: Settings, options: DoorOptions, clock_ms: Callable[[], int]
+        self,
+        store: Store,
+        control: ControlPort,
+        settings: Settings,
+        options: DoorOptions,
+        clock_ms: Callable[[], int],
+        endpoints: Endpoints | None = None,
     ) -> None:
         self.store = store
         self.control = control
+        self.endpoints: Endpoints = endpoints or Unattended(settings.home / "serving" / "access")
         self.settings = settings
         self.options = options
         self.clock_ms = clock_ms
         self.tokens = Tokens(store, clock_ms)
-        self.artifacts = Artifacts(options.artifacts or str(settings.artifacts_dir))
+        place = options.artifacts or str(settings.artifacts_dir)
+        self.artifacts = Artifacts(place)
+        self.registry = Registry(store, ArtifactFolders(place), options.models, uses=(uses,))
         self.packages = Packages(store, self.artifacts, options.packages, clock_ms)
         self._file: QueueFile | None = None
         self._capacity = (-CAPACITY_S, Capacity())

@@ -35,7 +35,7 @@ class GuardRules:
     hosts: frozenset[str] = frozenset({"localhost", "127.0.0.1", "[::1]"})
     origins: frozenset[str] = frozenset()
     body_bytes: int = 2 * 2**20
-    upload_prefixes: tuple[str, ...] = ("/api/packages/", "/api/v1/packages/")
+    uploads: re.Pattern[str] = re.compile(r"/api/(v1/)?packages/.*|/api/v1/models/[^/]+/versions")
 
 
 Observe = Callable[[str, str, int, float], None]
@@ -88,7 +88,7 @@ class Guard:
         return None
 
     def _limit(self, scope: Scope) -> float:
-        return float("inf") if scope["path"].startswith(self._rules.upload_prefixes) else self._rules.body_bytes
+        return float("inf") if self._rules.uploads.fullmatch(scope["path"]) else self._rules.body_bytes
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send, problem: Problem | None) -> None:
         if problem is None:

@@ -17,10 +17,12 @@ from heliostat_scheduler.core.lifecycle import IllegalMove
 from starlette.exceptions import HTTPException
 
 from heliostat.access import Unauthenticated
-from heliostat.artifacts import ArtifactMissing, ArtifactsUnavailable
+from heliostat.artifacts import ArtifactDamaged, ArtifactMissing, ArtifactsFull, ArtifactsUnavailable, BadFolder
 from heliostat.control.port import ControlError
+from heliostat.endpoints.errors import EndpointError
 from heliostat.packages import BadPackage
 from heliostat.queuefile import BadQueueFile
+from heliostat.registry import RegistryError
 from heliostat.store import StaleJob, StoreError, StoreUnavailable, UnknownJob
 from heliostat.submission import Refused
 
@@ -98,6 +100,15 @@ def problem_of(error: Exception) -> Problem:
             return Problem(
                 422, "queue_file_invalid", text, "Correct the lines; docs/queues.md has the format.", errors=errors
             )
+        case RegistryError():
+            return Problem(error.status, error.code, str(error), error.remedy)
+        case EndpointError():
+            errors = [{"pointer": error.field, "detail": str(error)}] if error.field else []
+            return Problem(error.status, error.code, str(error), error.remedy, errors=errors, facts=error.facts)
+        case BadFolder():
+            return Problem(400, error.code, str(error), error.remedy)
+        case ArtifactsFull():
+            return Problem(507, "artifact_store_full", str(error), error.remedy)
         case StoreUnavailable() | ArtifactsUnavailable():
             return Problem(503, "store_unavailable", str(error), error.remedy, headers={"Retry-After": "2"})
         case ControlError():
@@ -119,6 +130,9 @@ def _other(error: Exception) -> Problem:
             return Problem(409, "wrong_state", str(error), "Look at the job as it is now: helio explain JOB")
         case StoreError():
             return Problem(500, "store_error", str(error), error.remedy)
+        case ArtifactDamaged():
+            remedy = "Nothing of it was loaded. Push the same folder again: it takes the damaged one's place."
+            return Problem(500, "artifact_damaged", str(error), remedy)
         case ArtifactMissing():
             return Problem(404, "artifact_missing", str(error), "Upload it again.")
         case HTTPException():
@@ -185,6 +199,9 @@ def install(app: FastAPI) -> None:
         Unauthenticated,
         BadPackage,
         BadQueueFile,
+        RegistryError,
+        EndpointError,
+        BadFolder,
         StoreError,
         ArtifactsUnavailable,
         ArtifactMissing,

@@ -7,6 +7,7 @@ a reader sees a whole object or none, and a refused upload leaves nothing behind
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import secrets
 import tempfile
@@ -29,6 +30,18 @@ class ArtifactsUnavailable(Exception):
     remedy = "Free space, or make the artifact store writable for the control plane; helio doctor names its place."
 
 
+class ArtifactsFull(ArtifactsUnavailable):
+    """The disk (or quota) of the artifact store is full. Nothing was kept."""
+
+    remedy = "Free space on the disk of the artifact store (helio doctor names it), then send it again."
+
+
+def unavailable(what: str, error: OSError) -> ArtifactsUnavailable:
+    """The error of ours that a failed read or write of the store means."""
+    kind = ArtifactsFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else ArtifactsUnavailable
+    return kind(f"{what}: {error.strerror or error}.")
+
+
 class Staged:
     """A file that is being received: local, temporary, hashed on the way. Use as a context manager; gone afterwards."""
 
@@ -38,7 +51,7 @@ class Staged:
         try:
             self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (closed by __exit__)
         except OSError as error:
-            raise ArtifactsUnavailable(f"An upload cannot be received: {error.strerror}.") from error
+            raise unavailable("An upload cannot be received", error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -52,7 +65,7 @@ class Staged:
         try:
             self._file.write(chunk)
         except OSError as error:
-            raise ArtifactsUnavailable(f"An upload cannot be received: {error.strerror}.") from error
+            raise unavailable("An upload cannot be received", error) from error
         self._sum.update(chunk)
         self.size += len(chunk)
 
@@ -92,7 +105,7 @@ class Artifacts:
             self._fs.move(temporary, path)
         except OSError as error:
             self._drop(temporary)
-            raise ArtifactsUnavailable(f"The artifact store cannot be written: {error}.") from error
+            raise unavailable("The artifact store cannot be written", error) from error
         return digest
 
     def read(self, digest: str) -> bytes:

@@ -53,7 +53,7 @@ def submit(
     Prints the job's id. Example: helio submit --gpus 2 --queue research -- python train.py
     """
     timeout = given.pop("timeout")
-    asked = {**given, "env": _pairs(given["env"], "--env"), "metadata": _pairs(given["metadata"], "--metadata")}
+    asked = {**given, "env": pairs_of(given["env"], "--env"), "metadata": pairs_of(given["metadata"], "--metadata")}
     asked["priority"] = priority_value(given["priority"])
     client = app.client()
     if plan:
@@ -104,7 +104,7 @@ def _show_plan(app: App, plan: dict[str, Any], as_json: bool) -> int:
     return ExitCode.OK
 
 
-def _pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
+def pairs_of(texts: tuple[str, ...], option: str) -> dict[str, str]:
     pairs = {}
     for text in texts:
         key, equals, value = text.partition("=")

@@ -12,12 +12,13 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from heliostat.client.asking import Command, Gpus, Target, command_of, gpu_fields, memory_bytes, seconds
 from heliostat.client.events import follow_events
 from heliostat.client.job import Job
 from heliostat.client.listing import Listing
+from heliostat.client.models import Models, ModelVersion
 from heliostat.client.tokens import Tokens
 from heliostat.render.cluster import node_table, queue_table
 from heliostat.render.jobs import job_table
@@ -25,8 +26,20 @@ from heliostat.settings import Settings
 from heliostat.version import VERSION
 from heliostat.wire.call import Caller, Retry, segment
 from heliostat.wire.errors import NotFound
-from heliostat.wire.shapes import ClusterJson, EventJson, JobJson, NodeJson, QueueJson, VersionJson
+from heliostat.wire.shapes import (
+    ClusterJson,
+    EndpointJson,
+    EventJson,
+    JobJson,
+    ModelJson,
+    NodeJson,
+    QueueJson,
+    VersionJson,
+)
 from heliostat.wire.transport import HttpTransport, Transport
+
+if TYPE_CHECKING:
+    from heliostat.client.endpoints import Endpoint, Endpoints
 
 PAGE = 200
 YAML = {"Content-Type": "application/yaml"}
@@ -59,6 +72,46 @@ class Client:
     def tokens(self) -> Tokens:
         """Make, list and revoke access tokens."""
         return Tokens(self.caller)
+
+    # ---- models
+
+    @property
+    def model_calls(self) -> Models:
+        """Everything under /models."""
+        return Models(self.caller, self.settings.project)
+
+    def models(self) -> Listing[ModelJson]:
+        """The models of your project, by name."""
+        return self.model_calls.ls()
+
+    def model(self, reference: str) -> ModelVersion:
+        """A version: `digits@champion`, `digits:3`, or `digits` for the newest."""
+        return self.model_calls.find(reference)
+
+    def push(self, name: str, folder: str | Path, **about: Any) -> ModelVersion:  # Any: as Models.push
+        """Push a folder with model.json and weights as the next version of a model: aliases, tags, metrics, variant_of."""
+        return self.model_calls.push(name, folder, **about)
+
+    # ---- endpoints
+
+    @property
+    def endpoint_calls(self) -> Endpoints:
+        """Everything under /endpoints and /keys."""
+        from heliostat.client.endpoints import Endpoints
+
+        return Endpoints(self.caller, self.settings.project)
+
+    def deploy(self, model: str, endpoint: str, **how: Any) -> Endpoint:  # Any: as Endpoints.deploy
+        """Serve a registered version at an endpoint: replicas, gpus, weight, direct, queue, priority. `wait_ready` waits."""
+        return self.endpoint_calls.deploy(model, endpoint, **how)
+
+    def endpoint(self, name: str, key: str = "") -> Endpoint:
+        """The handle of an endpoint; calls are made with `key`."""
+        return self.endpoint_calls.get(name, key)
+
+    def endpoints(self) -> Listing[EndpointJson]:
+        """The endpoints of your project, by name."""
+        return self.endpoint_calls.ls()
 
     # ---- jobs
 

@@ -10,7 +10,25 @@ from heliostat.client.client import Client
 from heliostat.settings import load
 
 FORWARDED = frozenset(
-    {"submit", "plan", "job", "jobs", "queue", "queues", "cluster", "nodes", "events", "tokens", "whoami"}
+    {
+        "submit",
+        "plan",
+        "job",
+        "jobs",
+        "model",
+        "models",
+        "push",
+        "deploy",
+        "endpoint",
+        "endpoints",
+        "queue",
+        "queues",
+        "cluster",
+        "nodes",
+        "events",
+        "tokens",
+        "whoami",
+    }
 )
 _lock = threading.Lock()
 _current: Client | None = None

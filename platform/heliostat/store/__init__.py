@@ -4,4 +4,13 @@ from heliostat.store import endpoint_tables, forecast_tables, model_tables
 from heliostat.store.errors import StaleJob, StoreError, StoreUnavailable, UnknownJob
 from heliostat.store.store import Store
 
-__all__ = ["StaleJob", "Store", "StoreError", "StoreUnavailable", "UnknownJob", "endpoint_tables", "forecast_tables", "model_tables"]
+__all__ = [
+    "StaleJob",
+    "Store",
+    "StoreError",
+    "StoreUnavailable",
+    "UnknownJob",
+    "endpoint_tables",
+    "forecast_tables",
+    "model_tables",
+]

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -26,6 +27,8 @@ API_HEADER = "heliostat-api-version"
 PREFIX = "/api/v1"
 REPEATABLE_STATUS = frozenset({429, 502, 503, 504})
 MAX_RETRY_AFTER_S = 10.0
+UPLOAD_TIMEOUT_S = 600.0
+"""A model of gigabytes is checked before the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +97,14 @@ class Caller:
         query: Mapping[str, object] | None = None,
         headers: Mapping[str, str] | None = None,
         retry: Retry = Retry(),
+        source: Path | None = None,
     ) -> Response:
-        """A call with a raw body. Returns 2xx (and 304); raises a `HeliostatError` for everything else."""
+        """A call with a raw body (or a file as the body). Returns 2xx (and 304); raises a `HeliostatError` for everything else."""
         sent = {**self._headers, **(headers or {})}
         if method in ("POST", "PATCH"):
             sent.setdefault("Idempotency-Key", secrets.token_hex(16))
-        request = Request(method, PREFIX + path + _query(query), sent, body, self._timeout_s)
+        patience_s = self._timeout_s if source is None else UPLOAD_TIMEOUT_S
+        request = Request(method, PREFIX + path + _query(query), sent, body, patience_s, source)
         answer = self._with_retries(lambda: self.transport.send(request), retry)
         self._check_version(answer.headers)
         if answer.status >= 300 and answer.status != 304:
@@ -113,10 +118,11 @@ class Caller:
         *,
         query: Mapping[str, object] | None = None,
         last_event_id: str = "",
+        accept: str = "text/event-stream",
         retry: Retry = Retry(),
     ) -> Iterator[Stream]:
         """A streamed answer. The read timeout is long: an idle stream carries a heartbeat every 15 s."""
-        headers = {**self._headers, "Accept": "text/event-stream"}
+        headers = {**self._headers, "Accept": accept}
         if last_event_id:
             headers["Last-Event-ID"] = last_event_id
         request = Request("GET", PREFIX + path + _query(query), headers, b"", 60.0)

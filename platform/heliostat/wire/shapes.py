@@ -186,6 +186,7 @@ class ControlJson(TypedDict, total=False):
     pid: int
     started_at: str
     version: str
+    policy_digest: str
 
 
 class ClusterJson(TypedDict, total=False):
@@ -193,6 +194,96 @@ class ClusterJson(TypedDict, total=False):
     ray: RayJson
     bridge: BridgeJson
     control: ControlJson
+
+
+class ServedModelJson(TypedDict):
+    name: str
+    version: int
+    sha256: str
+
+
+class ReplicasJson(TypedDict):
+    min: int
+    max: int
+    granted: int
+    running: int
+    wish: int
+
+
+class DeploymentJson(TypedDict):
+    version: str
+    number: int
+    model: ServedModelJson
+    state: str
+    state_since: str
+    reason: str
+    traceback: str | None
+    weight: int
+    share: float
+    replicas: ReplicasJson
+    gpus: float
+    cpus: float
+    job: str
+    signature: dict[str, Any]  # Any: the registry's JSON
+    created_at: str
+    created_by: str
+
+
+class EndpointJson(TypedDict):
+    name: str
+    project: str
+    url: str
+    mode: str
+    state: str
+    weights: dict[str, int]
+    weights_before: dict[str, int]
+    sticky: bool
+    created_at: str
+    created_by: str
+    revision: int
+    deployments: list[DeploymentJson]
+    trouble: str | None
+
+
+class KeyJson(TypedDict):
+    id: str
+    endpoint: str
+    project: str
+    name: str
+    rate_per_s: float | None
+    burst: int | None
+    created_at: str
+    created_by: str
+    expires_at: str | None
+    revoked_at: str | None
+    last_used_at: str | None
+    key: str
+
+
+class AccessJson(TypedDict):
+    at: str
+    key: str
+    version: str
+    status: int
+    code: str
+    ms: float
+    bytes_in: int
+    bytes_out: int
+    rows: int
+    route: str
+    request_id: str
+
+
+class UsageJson(TypedDict):
+    hour: str
+    version: str
+    key: str
+    status: int
+    requests: int
+    rows: int
+    bytes_in: int
+    bytes_out: int
+    busy_s: float
 
 
 class TokenJson(TypedDict, total=False):
@@ -212,3 +303,73 @@ class VersionJson(TypedDict, total=False):
     server: str
     api: int | str
     ray: str
+
+
+class TensorJson(TypedDict, total=False):
+    name: str
+    dtype: str
+    shape: list[int]
+
+
+class SignatureJson(TypedDict, total=False):
+    inputs: list[TensorJson]
+    outputs: list[TensorJson]
+    allow_nan: bool
+
+
+class ModelVersionJson(TypedDict, total=False):
+    model: str
+    project: str
+    version: int
+    sha256: str
+    format: str
+    signature: SignatureJson
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    aliases: list[str]
+    size_bytes: int
+    files: int
+    created_at: str
+    created_by: str
+    job: str | None
+    attempt: int | None
+    variant_of: int | None
+
+
+class ModelJson(TypedDict, total=False):
+    name: str
+    project: str
+    versions: int
+    latest: ModelVersionJson
+    aliases: dict[str, int]
+    created_at: str
+
+
+class OriginJson(TypedDict, total=False):
+    id: str
+    attempt: int | None
+    known: bool
+    name: str
+    queue: str
+    user: str
+    entrypoint: str
+
+
+class RelativeJson(TypedDict, total=False):
+    version: int
+    sha256: str
+
+
+class LineageJson(TypedDict, total=False):
+    model: str
+    project: str
+    version: int
+    sha256: str
+    pushed_by: str | None
+    job: OriginJson | None
+    code_digest: str | None
+    data_digest: str | None
+    package_digest: str | None
+    params: dict[str, Any]  # Any: what the user's job wrote
+    ancestors: list[RelativeJson]
+    variants: list[RelativeJson]

@@ -13,12 +13,14 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 from urllib.parse import urlsplit
 
 MAX_BODY_BYTES = 256 * 1024 * 1024
-"""No answer of the API is this large; a bigger one is somebody else's server."""
+"""No answer of the API that is read whole is this large; a bigger one is somebody else's server."""
+CHUNK_BYTES = 1 << 20
 
 
 class TransportError(Exception):
@@ -32,13 +34,14 @@ class TransportError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """method, path with its query, headers, body; timeout_s applies to connecting and to each read."""
+    """method, path with its query, headers, body; timeout_s applies to connecting and to each read. source: a file that is the body."""
 
     method: str
     path: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     timeout_s: float = 30.0
+    source: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +54,14 @@ class Response:
 
 
 class Stream(Protocol):
-    """An answer that is still arriving: iterate its lines (without line ends), then close it."""
+    """An answer that is still arriving: iterate its lines (without line ends) or its bytes in chunks, then close it."""
 
     status: int
     headers: Mapping[str, str]
 
     def lines(self) -> Iterator[str]: ...
+
+    def chunks(self) -> Iterator[bytes]: ...
 
     def read(self) -> bytes: ...
 
@@ -124,6 +129,13 @@ class HttpTransport:
 
     def _exchange(self, connection: http.client.HTTPConnection, request: Request) -> http.client.HTTPResponse:
         has_body = bool(request.body) or request.method in ("POST", "PUT", "PATCH")
+        if request.source is not None:
+            with request.source.open("rb") as body:
+                length = {"Content-Length": str(os.fstat(body.fileno()).st_size)}
+                connection.request(
+                    request.method, self._prefix + request.path, body=body, headers={**request.headers, **length}
+                )
+            return connection.getresponse()
         connection.request(
             request.method,
             self._prefix + request.path,
@@ -180,6 +192,15 @@ class _HttpStream:
         try:
             for line in self._answer:
                 yield line.decode("utf-8", "replace").rstrip("\r\n")
+        except (OSError, http.client.HTTPException) as error:
+            raise self._failure(error) from error
+
+    def chunks(self) -> Iterator[bytes]:
+        try:
+            while chunk := self._answer.read(CHUNK_BYTES):
+                yield chunk
+            if self._answer.length:
+                raise http.client.IncompleteRead(b"", self._answer.length)
         except (OSError, http.client.HTTPException) as error:
             raise self._failure(error) from error
 

@@ -371,6 +371,9 @@ class FakeStream:
     def lines(self) -> Iterator[str]:
         return self._lines
 
+    def chunks(self) -> Iterator[bytes]:
+        yield self._body
+
     def read(self) -> bytes:
         return self._body
 

@@ -96,7 +96,7 @@ class InProcess:
 
     def send(self, request: Request) -> Response:
         call = self._client.request(
-            request.method, request.path, headers=dict(request.headers), content=request.body or None
+            request.method, request.path, headers=dict(request.headers), content=_content(request)
         )
         told = self._runner.run(call)
         return Response(told.status_code, dict(told.headers), told.content)
@@ -110,6 +110,10 @@ class InProcess:
         self._runner.close()
 
 
+def _content(request: Request) -> bytes | None:
+    return request.body or (None if request.source is None else request.source.read_bytes())
+
+
 class _Told:
     def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         self.status = status
@@ -118,6 +122,9 @@ class _Told:
 
     def lines(self) -> Iterator[str]:
         yield from self._body.decode().split("\n")
+
+    def chunks(self) -> Iterator[bytes]:
+        yield self._body
 
     def read(self) -> bytes:
         return self._body

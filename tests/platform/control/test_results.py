@@ -17,7 +17,7 @@ def test_no_file_is_no_result(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", '{"metrics": {"accuracy": "high"}}', '{"metrics": {}, "model": "../../etc/passwd"}']
+    "text", ["{", "[]", '{"metrics": {"accuracy": "high"}}', '{"metrics": {}, "model": {"path": "../../etc/passwd"}}']
 )
 def test_rubbish_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "result.json").write_text(text)
@@ -28,7 +28,7 @@ def test_rubbish_is_named(tmp_path: Path, text: str) -> None:
 def test_the_result_of_a_job_is_in_its_row(plant: Plant) -> None:
     plant.submit("r1", work=Script(runs_ms=700))
     plant.until(lambda: plant.state("r1") == "running", "r1 to run")
-    body = {"metrics": {"accuracy": 0.97}, "model": "model.safetensors"}
+    body = {"metrics": {"accuracy": 0.97}, "model": {"path": "model"}}
     (plant.folder / "runs" / "r1" / "result.json").write_text(json.dumps(body))
     plant.until(lambda: plant.state("r1") == "succeeded", "r1 to succeed")
     result = plant.job("r1").result
