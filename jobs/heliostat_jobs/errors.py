@@ -27,6 +27,12 @@ class NotYetSupported(JobError):
     code = "NotYetSupported"
 
 
+class NeverFits(JobError):
+    """No lease can hold this: a process asks for more than a slot has."""
+
+    code = "NeverFits"
+
+
 class UndeclaredGPU(JobError):
     """The program wants a GPU, but the job was submitted without any."""
 
@@ -43,6 +49,12 @@ class ReservedResource(JobError):
     """The program addressed a placement group's own resource name."""
 
     code = "ReservedResource"
+
+
+class DemandRefused(JobError):
+    """The program asked for GPUs while it ran, and the scheduler can never give them."""
+
+    code = "DemandRefused"
 
 
 class LeaseLost(JobError):

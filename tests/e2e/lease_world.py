@@ -81,7 +81,14 @@ class LeaseWorld:
         }
         runtime_env = json.dumps({"runtime_env": {"env_vars": variables}})
         environ = self.cluster.environ(**variables, RAY_JOB_CONFIG_JSON_ENV_VAR=runtime_env)
-        with (run_dir / f"driver-{lease.attempt}.log").open("wb") as log:
+        return self._run(environ, run_dir / f"driver-{lease.attempt}.log", argv)
+
+    def start_outside(self, folder: Path, argv: list[str]) -> subprocess.Popen[bytes]:
+        """A driver that has never heard of the platform."""
+        return self._run(self.cluster.environ(), folder / "outside.log", argv)
+
+    def _run(self, environ: dict[str, str], log_path: Path, argv: list[str]) -> subprocess.Popen[bytes]:
+        with log_path.open("wb") as log:
             argv = [sys.executable, *argv]
             driver = subprocess.Popen(argv, env=environ, stdout=log, stderr=log, start_new_session=True)
         self.drivers.append(driver)

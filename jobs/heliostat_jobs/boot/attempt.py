@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from heliostat_scheduler.live.protocol import ENV_ATTEMPT, ENV_CHECKPOINT_DIR, ENV_JOB, ENV_RUN_DIR, ENV_SECRET
+from heliostat_scheduler.live.protocol import (
+    ENV_ATTEMPT,
+    ENV_CHECKPOINT_DIR,
+    ENV_DISCOVER,
+    ENV_JOB,
+    ENV_RUN_DIR,
+    ENV_SECRET,
+)
 
 from heliostat_jobs.errors import BrokenEnvironment
 
@@ -19,6 +26,7 @@ class Attempt:
     secret: what the lease board wants to see from this attempt.
     run_dir: the job's folder, the same for all its attempts (result.json, steps.jsonl, Train's storage).
     checkpoint_dir: where a job that keeps its own checkpoints puts them.
+    discovers: the job declared nothing, and its first fit() may ask for GPUs.
     """
 
     job: str
@@ -26,6 +34,7 @@ class Attempt:
     run_dir: Path
     checkpoint_dir: Path
     secret: str = field(repr=False)
+    discovers: bool = False
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Attempt | None:
@@ -41,4 +50,5 @@ class Attempt:
             )
         run_dir = Path(environment[ENV_RUN_DIR])
         checkpoints = Path(environment.get(ENV_CHECKPOINT_DIR) or run_dir / "checkpoints")
-        return cls(job, int(environment[ENV_ATTEMPT]), run_dir, checkpoints, environment[ENV_SECRET])
+        discovers = environment.get(ENV_DISCOVER) == "1"
+        return cls(job, int(environment[ENV_ATTEMPT]), run_dir, checkpoints, environment[ENV_SECRET], discovers)

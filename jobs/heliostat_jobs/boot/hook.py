@@ -24,11 +24,12 @@ PATCHES: dict[str, tuple[str, str]] = {
     "ray.train.v2.api.data_parallel_trainer": ("heliostat_jobs.train.inject", "patch_trainer"),
     "ray.train.torch.config": ("heliostat_jobs.train.device", "patch_torch_backend"),
     "ray.air._internal.device_manager": ("heliostat_jobs.train.device", "patch_device_manager"),
-    "ray.remote_function": ("heliostat_jobs.boot.refusals", "patch_remote_function"),
-    "ray.actor": ("heliostat_jobs.boot.refusals", "patch_actor"),
+    "ray.remote_function": ("heliostat_jobs.slots.placing", "patch_remote_function"),
+    "ray.actor": ("heliostat_jobs.slots.placing", "patch_actor"),
     "ray.util.placement_group": ("heliostat_jobs.boot.refusals", "patch_placement_group"),
-    "ray.tune.tuner": ("heliostat_jobs.boot.refusals", "patch_tuner"),
-    "ray.tune.tune": ("heliostat_jobs.boot.refusals", "patch_tune_run"),
+    "ray.data._internal.execution.streaming_executor": ("heliostat_jobs.data.inject", "patch_streaming_executor"),
+    "ray.tune.tuner": ("heliostat_jobs.tune.inject", "patch_tuner"),
+    "ray.tune.tune": ("heliostat_jobs.tune.inject", "patch_tune_run"),
 }
 """Module to wait for -> our module and the function in it that changes it."""
 

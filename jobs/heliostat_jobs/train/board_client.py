@@ -10,8 +10,13 @@ from heliostat_jobs.errors import LeaseLost
 from heliostat_jobs.train.lease_link import BoardClient
 
 
-def connect(attempt: Attempt) -> BoardClient:
-    """The asynchronous client of this attempt's lease."""
+def connect(attempt: Attempt, claim: str = "") -> BoardClient:
+    """The asynchronous client of this attempt's lease, or of a claim on a part of it."""
+    if claim:
+        from heliostat_jobs.slots.access import slot_access
+        from heliostat_jobs.slots.broker import ClaimClient
+
+        return ClaimClient(slot_access().broker(), claim)
     return AsyncLeaseClient(attempt.job, attempt.secret)
 
 

@@ -94,8 +94,8 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
         callbacks: list[Any] | None = None,
         validation_config: Any = None,
     ) -> None:
-        attempt = scaling_policy.attempt
-        self._link = LeaseLink(lambda: connect(attempt), scaling_policy.lease, self._on_lease)
+        attempt, claim = scaling_policy.attempt, scaling_policy.claim
+        self._link = LeaseLink(lambda: connect(attempt, claim), scaling_policy.lease, self._on_lease)
         self._progress = next(callback for callback in callbacks or [] if isinstance(callback, Progress))
         self._guard = StartGuard()
         self._event_loop: asyncio.AbstractEventLoop | None = None

@@ -9,8 +9,12 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heliostat_jobs.boot.attempt import Attempt
 from heliostat_jobs.train.ray_train_private import (
@@ -22,6 +26,11 @@ from heliostat_jobs.train.ray_train_private import (
     check_version,
 )
 from heliostat_jobs.train.sigterm import ended_at_once
+
+if TYPE_CHECKING:
+    from heliostat_scheduler.live.protocol import Lease
+
+    from heliostat_jobs.train.request import Request
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +48,9 @@ def patch_trainer(module: ModuleType) -> None:
         attempt = Attempt.from_environment()
         if attempt is None:
             return original(self, **kwargs)
-        if _lease_run(attempt, kwargs):
-            _use_our_controller(module)
-        with ended_at_once():
+        with ended_at_once(), _leased(attempt, kwargs) as leased:
+            if leased:
+                _use_our_controller(module)
             return original(self, **kwargs)
 
     setattr(trainer, START_METHOD, start)
@@ -53,44 +62,126 @@ def _use_our_controller(module: ModuleType) -> None:
     setattr(module, CONTROLLER_NAME, SlotController)
 
 
-def _lease_run(attempt: Attempt, kwargs: dict[str, Any]) -> bool:
-    """Change the controller's arguments in place; False for a run on CPUs that no lease holds."""
+@contextmanager
+def _leased(attempt: Attempt, kwargs: dict[str, Any]) -> Iterator[bool]:
+    """Change the controller's arguments in place; False for a run on CPUs that no lease holds. A claim ends with the run."""
     import ray
 
     from heliostat_jobs.train.board_client import current_lease
-    from heliostat_jobs.train.hold import HoldAfterCheckpoint
-    from heliostat_jobs.train.progress import Progress
-    from heliostat_jobs.train.request import Request, check, floats
-    from heliostat_jobs.train.slot_policy import LeaseFailurePolicy, SlotScalingPolicy
+    from heliostat_jobs.train.request import Request, check, check_in_trial, floats, has_gpus
 
     if not ray.is_initialized():
         ray.init()
-    lease = current_lease(attempt)
     context = kwargs["train_run_context"]
     request = Request.of(context.scaling_config)
-    _default_run_config(context.run_config, attempt)
+    trial = trial_id()
+    _default_run_config(context.run_config, attempt, trial)
+    lease = current_lease(attempt)
+    if attempt.discovers and not lease.slots and has_gpus(request):
+        lease = _ask_for_gpus(attempt, lease, request)
     if floats(request, lease):
-        return False
-    check(request, lease)
-    kwargs["scaling_policy"] = SlotScalingPolicy(context.scaling_config, attempt, lease)
+        yield False
+        return
+    if not trial or not lease.slots:
+        check(request, lease)
+        if lease.slots:
+            _tell_range(attempt, lease, request)
+        _use_slots(kwargs, attempt, lease, "")
+        yield True
+        return
+    check_in_trial(request, lease)
+    with _claimed(trial, request) as (claim, part):
+        _use_slots(kwargs, attempt, part, claim)
+        yield True
+
+
+def _use_slots(kwargs: dict[str, Any], attempt: Attempt, lease: Lease, claim: str) -> None:
+    from heliostat_jobs.train.hold import HoldAfterCheckpoint
+    from heliostat_jobs.train.progress import Progress
+    from heliostat_jobs.train.slot_policy import LeaseFailurePolicy, SlotScalingPolicy
+
+    scaling = kwargs["train_run_context"].scaling_config
+    kwargs["scaling_policy"] = SlotScalingPolicy(scaling, attempt, lease, claim)
     kwargs["failure_policy"] = LeaseFailurePolicy(kwargs["failure_policy"])
     stock = [callback for callback in kwargs["callbacks"] if not isinstance(callback, PlacementGroupCleanerCallback)]
     kwargs["callbacks"] = [*stock, HoldAfterCheckpoint(), Progress()]
-    return True
 
 
-def _default_run_config(run_config: Any, attempt: Attempt) -> None:
-    """Name and storage that a new attempt finds again, unless the script chose its own; preemptions without a limit.
+def _ask_for_gpus(attempt: Attempt, lease: Lease, request: Request) -> Lease:
+    from heliostat_scheduler.live.board import LeaseClient
 
-    The n-th unnamed run of a program is `<job>`, `<job>-2`, ...: the same in each attempt as long as the program is.
-    """
+    from heliostat_jobs.train.demand import wait_for_gpus
+
+    board = LeaseClient(attempt.job, attempt.secret)
+    return wait_for_gpus(board, lease, request.min_workers, request.max_workers, "ray.train")
+
+
+def _tell_range(attempt: Attempt, lease: Lease, request: Request) -> None:
+    """The scheduler only knows the declared range; the script's own may be narrower."""
+    from heliostat_scheduler.live.board import LeaseClient
+    from heliostat_scheduler.live.protocol import DEMAND
+
+    from heliostat_jobs.train.demand import demand_facts
+
+    facts = demand_facts(request.min_workers, request.max_workers, "ray.train")
+    LeaseClient(attempt.job, attempt.secret).ack(lease.epoch, DEMAND, facts)
+
+
+@contextmanager
+def _claimed(trial: str, request: Request) -> Iterator[tuple[str, Lease]]:
+    """A part of the job's slots for a trainer inside a trial: waits until there is one."""
+    import ray
+
+    from heliostat_jobs.slots.access import slot_access
+
+    access = slot_access()
+    claim = f"fit-{uuid.uuid4().hex[:12]}"
+    actor = ray.get_runtime_context().get_actor_id() or ""
+    part = access.ask("claim", claim, trial, actor, request.min_workers, request.max_workers, timeout_s=None)
+    try:
+        yield claim, part
+    finally:
+        access.ask("release", claim)
+
+
+def trial_id() -> str:
+    """The Tune trial that this process runs; empty outside of one."""
+    if "ray.tune" not in sys.modules:
+        return ""
+    import ray.tune
+
+    from heliostat_jobs.tune.tune_private import in_tune_session
+
+    return str(ray.tune.get_context().get_trial_id()) if in_tune_session() else ""
+
+
+def _default_run_config(run_config: Any, attempt: Attempt, trial: str) -> None:
+    """Name and storage that a new attempt finds again, unless the script chose its own; preemptions without a limit."""
     from ray.train.constants import DEFAULT_STORAGE_PATH
 
     if run_config.name.startswith(UNNAMED_RUN_PREFIX):
-        nth = next(_unnamed_runs)
-        run_config.name = attempt.job if nth == 1 else f"{attempt.job}-{nth}"
+        run_config.name = _unnamed(attempt, trial)
     if str(run_config.storage_path) == str(DEFAULT_STORAGE_PATH):
         run_config.storage_path = str(attempt.run_dir / "train")
     run_config.failure_config.max_preemption_failures = -1
     run_config.__dict__.pop("storage_context", None)  # cached from the old path if the script looked at it
     logger.info("run %s keeps its checkpoints in %s", run_config.name, run_config.storage_path)
+
+
+def _unnamed(attempt: Attempt, trial: str) -> str:
+    """The n-th unnamed run of a program is `<job>`, `<job>-2`, ...: the same in each attempt as long as the program is.
+
+    Inside a trial it is `<job>-<trial>`; inside a remote function `<job>-<function>`, `<job>-<function>-2`, ...
+    """
+    import ray
+
+    base, number = attempt.job, next(_unnamed_runs)
+    context = ray.get_runtime_context()
+    if trial:
+        base = f"{attempt.job}-{trial}"
+    elif context.worker.mode == ray.WORKER_MODE:
+        from heliostat_jobs.slots.access import slot_access
+
+        base = f"{attempt.job}-{context.get_task_name() or 'task'}".replace("/", "_")
+        number = slot_access().ask("run_number", base, context.get_task_id())
+    return base if number == 1 else f"{base}-{number}"

@@ -85,6 +85,19 @@ class LeaseLink:
             return False
         return True
 
+    def wait_said(self, timeout_s: float) -> bool:
+        """`flushed` for a thread without an event loop."""
+        future = asyncio.run_coroutine_threadsafe(self._until_quiet(), self._loop)
+        try:
+            future.result(timeout_s)
+        except TimeoutError:
+            future.cancel()
+            return False
+        return True
+
+    def is_running(self) -> bool:
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """End the thread. What was not said is not said."""
         self._loop.call_soon_threadsafe(self._loop.stop)

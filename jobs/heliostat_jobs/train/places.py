@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from heliostat_scheduler.live.protocol import RUN, Lease
+from heliostat_scheduler.live.protocol import RUN, Lease, SlotRef
 
 MILLI = 1000
 
@@ -31,14 +31,16 @@ class Place:
 def places_of(lease: Lease) -> tuple[Place, ...]:
     """The lease's places in rank order; empty when it holds neither slots nor a CPU group."""
     if lease.slots:
-        return tuple(
-            Place(slot.slot, slot.group, slot.node, slot.device, slot.cpu_milli / MILLI, slot.memory_bytes)
-            for slot in lease.slots
-        )
+        return tuple(place_of(slot) for slot in lease.slots)
     if lease.cpu_group and lease.tasks > 0:
         share = Place("cpu", lease.cpu_group, lease.node, -1, lease.cpu_milli / MILLI / lease.tasks, 0, gpu=0.0)
         return (share,) * lease.tasks
     return ()
+
+
+def place_of(slot: SlotRef) -> Place:
+    """A GPU's slot as a place."""
+    return Place(slot.slot, slot.group, slot.node, slot.device, slot.cpu_milli / MILLI, slot.memory_bytes)
 
 
 def may_run(lease: Lease) -> bool:

@@ -39,6 +39,20 @@ def floats(request: Request, lease: Lease) -> bool:
     )
 
 
+def has_gpus(request: Request) -> bool:
+    """Whether the workers want GPUs."""
+    return request.gpus_per_worker > 0
+
+
+def check_in_trial(request: Request, lease: Lease) -> None:
+    """Raise when no part of this lease could ever hold the workers of a trainer inside a trial."""
+    error = _kind_refusal(request, lease)
+    if error is None and request.min_workers > len(lease.slots):
+        error = _size_refusal(request.min_workers, request.max_workers, len(lease.slots), lease.job)
+    if error is not None:
+        raise error
+
+
 def check(request: Request, lease: Lease) -> None:
     """Raise the refusal of this request under this lease, if there is one."""
     error = refusal(request, lease)
@@ -48,6 +62,11 @@ def check(request: Request, lease: Lease) -> None:
 
 def refusal(request: Request, lease: Lease) -> JobError | None:
     """Why `fit()` cannot run in this lease, or None. A range of workers takes whatever size of it the lease has."""
+    error = _kind_refusal(request, lease)
+    return error or _size_refusal(request.min_workers, request.max_workers, len(places_of(lease)), lease.job)
+
+
+def _kind_refusal(request: Request, lease: Lease) -> JobError | None:
     fewest, most = request.min_workers, request.max_workers
     if request.tpu:
         return NotYetSupported(
@@ -64,7 +83,7 @@ def refusal(request: Request, lease: Lease) -> JobError | None:
             f"fit() asks for {_count(fewest, most)} workers with a GPU, but job {lease.job} was submitted without any.",
             f"Add {metadata_line(fewest, most)} when you submit it.",
         )
-    return _size_refusal(fewest, most, len(places_of(lease)), lease.job)
+    return None
 
 
 def check_size(scaling: Any, held: int, job: str) -> None:  # Any: as above

@@ -23,12 +23,14 @@ class SlotScalingPolicy(ScalingPolicy):  # type: ignore[misc]  # Ray is untyped 
     """As many workers as the lease has places. Made in the driver, used in the controller.
 
     It never registers with Ray's autoscaling coordinator: demand is the scheduler's business.
+    claim: of a trainer inside a trial, which has a part of the job's lease ("" for all of it).
     lease: what the next worker group runs on; the controller writes it before it asks.
     """
 
-    def __init__(self, scaling_config: Any, attempt: Attempt, lease: Lease) -> None:
+    def __init__(self, scaling_config: Any, attempt: Attempt, lease: Lease, claim: str = "") -> None:
         super().__init__(scaling_config)
         self.attempt = attempt
+        self.claim = claim
         self.lease = lease
 
     def make_decision_for_non_running_worker_group(self) -> Any:

@@ -1,0 +1,36 @@
+"""Every private name of Ray Tune that Heliostat subclasses or calls, in one place; the version is Ray Train's (`check_version`).
+
+tests/contracts/test_ray_tune_private.py holds each: existence, signature and the assumption made about it.
+"""
+
+from __future__ import annotations
+
+from ray.air.execution import PlacementGroupResourceManager, ResourceManager
+from ray.air.execution.resources.request import AcquiredResources, ResourceRequest
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
+from ray.tune.registry import is_function_trainable
+from ray.tune.result import DEFAULT_METRIC, TRAINING_ITERATION
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.trainable.trainable_fn_utils import _in_tune_session as in_tune_session
+
+CONTROLLER_NAME = "TuneController"
+"""The name in `ray.tune.tune` that `run` makes the controller from."""
+STATE_FILES = "experiment_state-*.json"
+"""What a search that can be resumed has in its folder."""
+
+__all__ = [
+    "CONTROLLER_NAME",
+    "DEFAULT_METRIC",
+    "STATE_FILES",
+    "TRAINING_ITERATION",
+    "AcquiredResources",
+    "PlacementGroupResourceManager",
+    "ResourceManager",
+    "ResourceRequest",
+    "Trial",
+    "TrialScheduler",
+    "TuneController",
+    "in_tune_session",
+    "is_function_trainable",
+]

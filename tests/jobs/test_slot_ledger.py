@@ -1,0 +1,152 @@
+"""The book of a job's slots: where a task goes, which claim gets what, and who is told when the lease changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from heliostat_jobs.slots.ledger import SlotLedger, Wish, allocate
+from heliostat_scheduler.live.protocol import PREEMPT, RUN, Lease, SlotRef
+
+A, B, C, D = "n/0", "n/1", "n/2", "n/3"
+
+
+def lease(*slots: str, epoch: int = 1, order: str = RUN, deadline_ms: int = 0) -> Lease:
+    refs = tuple(SlotRef(slot, f"group-{slot}", "node", n) for n, slot in enumerate(slots))
+    return Lease("job", 1, epoch, "ray", order, "secret", len(refs), refs, deadline_ms)
+
+
+def book(*slots: str) -> SlotLedger:
+    return SlotLedger(lease(*slots))
+
+
+def slot_of(ledger: SlotLedger, amount: int = 1000) -> str:
+    found = ledger.pick(amount, "", 0.0)
+    assert found is not None
+    return found[1]
+
+
+ONE, TWO, ANY, HALF = Wish(1, 1), Wish(2, 2), Wish(1, 4), Wish(1, 1, 500)
+
+
+@pytest.mark.parametrize(
+    ("slots", "claims", "grow", "expected"),
+    [
+        pytest.param([A, B], [ONE, ONE, ONE], False, [(A,), (B,), ()], id="first come, first served"),
+        pytest.param([A, B], [TWO, ONE], False, [(A, B), ()], id="a fixed claim keeps its size"),
+        pytest.param([A, B, C, D], [ANY], False, [(A, B, C, D)], id="a range alone takes everything"),
+        pytest.param([A, B, C, D], [ANY, ANY], False, [(A, C), (B, D)], id="two ranges share evenly"),
+        pytest.param([A], [HALF, HALF, HALF], False, [(A,), (A,), ()], id="two halves share a slot"),
+        pytest.param([A, B], [HALF, ONE, HALF], False, [(A,), (B,), (A,)], id="a half goes where a half is"),
+        pytest.param([A], [TWO, ONE], False, [(), (A,)], id="who cannot fit does not block the others"),
+        pytest.param([A, B, C], [(ANY, (A,)), ONE], False, [(A,), (B,)], id="a holder does not grow by itself"),
+        pytest.param([A, B, C], [(ANY, (A,)), ONE], True, [(A, C), (B,)], id="a grown lease goes to the holder that can use it"),
+        pytest.param([A, B], [(ANY, (A, B)), ONE], False, [(A,), (B,)], id="a newcomer shrinks who has more than its minimum"),
+        pytest.param([B], [(ONE, (A,)), (ONE, (B,))], False, [(B,), ()], id="the better trial moves, the worse one pauses"),
+        pytest.param([B, C], [(ONE, (B,)), (ONE, (A,))], False, [(B,), (C,)], id="held slots are kept"),
+        pytest.param([], [(ONE, (A,))], False, [()], id="no slots, nothing"),
+    ],
+)  # fmt: skip
+def test_allocate(slots: list[str], claims: list[object], grow: bool, expected: list[tuple[str, ...]]) -> None:
+    rows = [(str(n), *(c if isinstance(c, tuple) else (c, ()))) for n, c in enumerate(claims)]
+    given = allocate(slots, rows, grow)  # type: ignore[arg-type]
+    assert [given[str(n)] for n in range(len(claims))] == expected
+
+
+def test_a_task_goes_where_the_fewest_wait() -> None:
+    ledger = book(A, B)
+    assert [slot_of(ledger) for _ in range(4)] == [A, B, A, B]
+    ledger.done([1, 3])
+    assert [slot_of(ledger), slot_of(ledger)] == [A, A]
+
+
+def test_halves_are_spread_before_they_share() -> None:
+    ledger = book(A, B)
+    assert [slot_of(ledger, 500) for _ in range(4)] == [A, B, A, B]
+
+
+def test_a_task_avoids_the_slots_of_claims() -> None:
+    ledger = book(A, B)
+    ledger.claim("c", "trial", "", ONE)
+    assert [slot_of(ledger), slot_of(ledger)] == [B, A]
+
+
+def test_only_the_slots_of_the_node() -> None:
+    ledger = book(A)
+    assert ledger.pick(1000, "another", 0.0) is None
+    assert ledger.pick(1000, "node", 0.0) == (1, A)
+
+
+def test_an_actor_counts_until_it_is_dead() -> None:
+    ledger = book(A, B)
+    slot_of(ledger)
+    ledger.bind(1, "actor-1")
+    ledger.bury({"actor-1"}, before_s=1.0)
+    ledger.bury(set(), before_s=0.0)
+    assert ledger.pending() == {A: 1000, B: 0}, "alive, or too young to be in the table"
+    ledger.bury(set(), before_s=1.0)
+    assert ledger.pending() == {A: 0, B: 0}
+
+
+def test_tasks_of_another_process_are_over_when_ray_shows_their_slot_unused() -> None:
+    ledger = book(A, B)
+    for now_s in (1.0, 2.0, 9.0):
+        ledger.pick(1000, "", now_s)
+    ledger.are_free([A], before_s=5.0)
+    assert ledger.pending() == {A: 1000, B: 1000}, "the one placed just now may not be seen by Ray yet"
+    ledger.are_free([A, B], before_s=10.0)
+    assert ledger.pending() == {A: 0, B: 0}
+
+
+def test_a_shrunk_lease_pauses_the_worst_trial_and_growth_resumes_it() -> None:
+    ledger = book(A, B)
+    ledger.claim("c1", "bad", "", ONE)
+    ledger.claim("c2", "good", "", ONE)
+    ledger.rank(["good", "bad"])
+    ledger.resize(lease(A, epoch=2, deadline_ms=99))
+    bad, good = ledger.lease_of("c1"), ledger.lease_of("c2")
+    assert bad is not None
+    assert good is not None
+    assert (bad.order, bad.epoch, bad.deadline_ms) == (PREEMPT, 2, 99)
+    assert (good.order, [ref.slot for ref in good.slots]) == (RUN, [A])
+    assert ledger.outside() == {B: ["good"]}
+    ledger.released("c2", 2)
+    ledger.released("c1", 2)
+    assert ledger.outside() == {}
+    ledger.resize(lease(A, B, epoch=3))
+    bad = ledger.lease_of("c1")
+    assert bad is not None
+    assert (bad.order, bad.epoch, [ref.slot for ref in bad.slots]) == (RUN, 3, [B])
+
+
+def test_a_preempted_job_pauses_every_claim() -> None:
+    ledger = book(A)
+    ledger.claim("c", "trial", "", ONE)
+    ledger.resize(replace(lease(A, epoch=2), order=PREEMPT))
+    assert ledger.outside() == {A: ["trial"]}
+    ledger.released("c", 2)
+    assert ledger.outside() == {}
+
+
+def test_an_ack_of_an_older_order_frees_nothing() -> None:
+    ledger = book(A, B)
+    ledger.claim("c", "trial", "", ONE)
+    ledger.resize(lease(B, epoch=2))
+    ledger.released("c", 1)
+    assert ledger.outside() == {A: ["trial"]}
+
+
+def test_the_end_of_a_claim_lets_the_next_one_in() -> None:
+    ledger = book(A)
+    ledger.claim("c1", "one", "actor-1", ONE)
+    second = ledger.claim("c2", "two", "actor-2", ONE)
+    assert second.wanted == ()
+    ledger.bury({"actor-2"}, before_s=1.0)
+    assert second.wanted == (A,)
+    assert ledger.lease_of("c1") is None
+
+
+def test_an_older_lease_changes_nothing() -> None:
+    ledger = book(A, B)
+    ledger.resize(lease(A, epoch=1))
+    assert len(ledger.lease.slots) == 2
