@@ -37,6 +37,18 @@ Log = Callable[[str, str, dict[str, Any]], None]  # level, event name, fields; A
 RESTING = frozenset({DeploymentState.READY, DeploymentState.FAILED})
 
 
+class HttpChoice(Protocol):
+    """Where Serve's HTTP is to listen."""
+
+    def choose(self) -> HttpOptions:
+        """For a Serve that is about to be started."""
+        ...
+
+    def last(self) -> HttpOptions:
+        """What was chosen last."""
+        ...
+
+
 class ControlLoop(Protocol):
     """The control loop, as the service speaks to it."""
 
@@ -59,7 +71,7 @@ class Parts:
     rest: ServeRest
     control: ControlLoop
     clock_ms: Callable[[], int]
-    http: Callable[[], HttpOptions]
+    http: HttpChoice
     own_keys: OwnKeys
     folders: Folders
     log: Log
@@ -72,7 +84,7 @@ class EndpointService:
         smokes.done = self.look
         self.trouble = ""
         self.state = ServeState(running=False)
-        self._writer = Writer(parts.rest, HttpOptions())
+        self._writer = Writer(parts.rest, parts.http.choose)
         self._in_sync = False
         self._wake = threading.Event()
 
@@ -108,7 +120,6 @@ class EndpointService:
         if not seen.endpoints and not self.state.applications:
             return IDLE_S
         self.state = self.parts.rest.state()
-        self._writer.http = self.parts.http()
         self._in_sync = self._writer.bring(self._renderer(seen).applications(seen), self.state, now_ms)
         acts = step(seen, self.state, Memory(dict(self.smokes.results), self._in_sync))
         self._forget_smokes(seen)
@@ -131,10 +142,10 @@ class EndpointService:
 
     def base_url(self) -> str:
         """Where Serve's HTTP answers."""
-        http = self.parts.http()
-        host = str(self.state.http.get("host", http.host))
-        port = int(self.state.http.get("port", http.port))
-        return f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+        shown = self.state.http
+        if not shown:
+            return self.parts.http.last().url
+        return HttpOptions(str(shown["host"]), int(shown["port"])).url
 
     # ---- inside ----------------------------------------------------------------------------------------------------------
 

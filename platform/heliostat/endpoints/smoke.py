@@ -66,7 +66,7 @@ def send(request: SmokeRequest) -> str:
 
 
 class SmokeDesk:
-    """Sends smoke requests beside the service's own thread and remembers what came of them. """
+    """Sends smoke requests beside the service's own thread and remembers what came of them."""
 
     def __init__(self, send: Send, run: Callable[[Callable[[], None]], None] | None = None) -> None:
         self._send = send

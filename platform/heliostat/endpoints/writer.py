@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,11 @@ class HttpOptions:
     host: str = "127.0.0.1"
     port: int = 8000
 
+    @property
+    def url(self) -> str:
+        """Without a trailing slash; a server on all interfaces is called on this machine's own."""
+        return f"http://{'127.0.0.1' if self.host in ('0.0.0.0', '::') else self.host}:{self.port}"
+
 
 def is_ours(name: str) -> bool:
     return name.startswith(OURS)
@@ -39,13 +44,13 @@ def foreign(state: ServeState) -> list[Application]:
     return [app for name, app in sorted(state.applications.items()) if app.declarative and not is_ours(name)]
 
 
-def document(applications: Sequence[Json], state: ServeState, http: HttpOptions) -> dict[str, Any]:  # Any: JSON
+def document(applications: Sequence[Json], state: ServeState, http: HttpOptions | None) -> dict[str, Any]:  # Any: JSON
     """The whole of what is put. Where Serve runs already its own options are kept: they cannot change while it runs."""
-    options: dict[str, Any] = {"proxy_location": "EveryNode", "http_options": {"host": http.host, "port": http.port}}
-    if state.running:
-        options = {**options, **state.options}
-        if state.http:
-            options["http_options"] = dict(state.http)
+    options: dict[str, Any] = {"proxy_location": "EveryNode"}  # Any: JSON
+    if http is not None:
+        options["http_options"] = {"host": http.host, "port": http.port}
+    else:
+        options |= {**state.options, "http_options": dict(state.http)}
     theirs = [dict(app.config) for app in foreign(state) if app.config]
     return {**options, "applications": [*theirs, *(dict(app) for app in applications)]}
 
@@ -71,9 +76,10 @@ def contains(shown: Any, wanted: Any) -> bool:  # Any: JSON
 class Writer:
     """Puts documents. Not thread-safe: one service owns it."""
 
-    def __init__(self, rest: ServeRest, http: HttpOptions) -> None:
+    def __init__(self, rest: ServeRest, http: Callable[[], HttpOptions]) -> None:
+        """http: asked when Serve does not run yet."""
         self._rest = rest
-        self.http = http
+        self._http = http
         self._put_digest = ""
         self._put_at_ms = 0
         self.puts = 0
@@ -88,7 +94,7 @@ class Writer:
         if not differs(applications, state):
             self._put_digest = ""
             return True
-        whole = document(applications, state, self.http)
+        whole = document(applications, state, None if state.running else self._http())
         digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
         fresh = now_ms - self._put_at_ms < PUT_AGAIN_MS
         if state.running and digest == self._put_digest and fresh:

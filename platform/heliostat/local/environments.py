@@ -42,6 +42,14 @@ def of_ray(settings: Settings, gcs_address: str) -> dict[str, str]:
     return env
 
 
+def of_haproxy(ports: dict[str, int]) -> dict[str, str]:
+    """Serve's HAProxy listens on two more ports, by default the same on every cluster of a machine."""
+    return {
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(ports["haproxy_stats"]),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports["haproxy_metrics"]),
+    }
+
+
 def of_control(settings: Settings) -> dict[str, str]:
     """For the control plane. It gets its home and finds everything else there."""
     env = _clean()

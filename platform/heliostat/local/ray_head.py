@@ -25,7 +25,7 @@ from heliostat.settings import Settings
 
 PURPOSES = (
     "gcs", "dashboard", "dashboard_agent", "dashboard_agent_grpc", "runtime_env_agent",
-    "metrics", "node_manager", "object_manager", "ray_client",
+    "metrics", "node_manager", "object_manager", "ray_client", "haproxy_stats", "haproxy_metrics",
 )  # fmt: skip
 START_TIMEOUT_S = 120.0
 STOP_PATIENCE_S = 20.0
@@ -42,7 +42,7 @@ def start(settings: Settings, shape: Shape, remembered: dict[str, int]) -> tuple
     chosen = ports.choose(PURPOSES, remembered)
     address = f"127.0.0.1:{chosen['gcs']}"
     argv = command(shape, chosen, temp_dir)
-    env = environments.of_ray(settings, address)
+    env = environments.of_ray(settings, address) | environments.of_haproxy(chosen)
     child = processes.spawn(argv, env, log_path(settings), settings.home)
     identity = ProcessId.of(child.pid)
     record = RayRecord(
