@@ -47,6 +47,8 @@ _FORWARDED = (
     "model",
     "models",
     "push",
+    "train",
+    "recipes",
     "deploy",
     "endpoint",
     "endpoints",
@@ -95,8 +97,10 @@ __all__ = [
     "push",
     "queue",
     "queues",
+    "recipes",
     "submit",
     "tokens",
+    "train",
     "whoami",
 ]
 

@@ -9,6 +9,7 @@ import click
 from heliostat.cli.app import App, hint, json_option, pass_app, show, show_json
 from heliostat.cli.waiting import follow_log, wait_with_lines
 from heliostat.render.amounts import duration, parse_time
+from heliostat.render.forecast import plan_lines
 from heliostat.render.jobs import job_line
 from heliostat.wire.errors import ExitCode
 
@@ -61,7 +62,7 @@ def submit(
         return _show_plan(app, client.plan(command, **asked), as_json)
     job = client.submit(command, **asked)
     if not (wait or follow):
-        show_json(job.data) if as_json else _announce(app, job)
+        show_json(job.data) if as_json else announce(app, job)
         return ExitCode.OK
     if not as_json:
         show(job.id)
@@ -80,7 +81,7 @@ def priority_value(text: str | None) -> str | int | None:
     return int(text) if text.lstrip("-").isdigit() else text
 
 
-def _announce(app: App, job: Job) -> None:
+def announce(app: App, job: Job) -> None:
     show(job.id)
     hint(job_line(job.data, app.now()).removeprefix(f"{job.id} "))
     hint(f"next: helio logs -f {job.id}   or: helio explain {job.id}")
@@ -99,6 +100,8 @@ def _show_plan(app: App, plan: dict[str, Any], as_json: bool) -> int:
         when = f"; starts in about {duration((at - app.now()).total_seconds())}" if at else ""
         place = f"; position {plan['position']}" if plan.get("position") else ""
         show(f"It would wait: {reason.get('sentence') or 'no reason given'}{place}{when}")
+    for line in plan_lines(plan, app.now()):
+        show(line)
     for remedy in plan.get("remedies") or []:
         show(f"  {remedy.get('text', '')}" + (f"\n      {remedy['command']}" if remedy.get("command") else ""))
     return ExitCode.OK

@@ -41,6 +41,11 @@ from heliostat.wire.transport import HttpTransport, Transport
 if TYPE_CHECKING:
     from heliostat.client.endpoints import Endpoint, Endpoints
 
+if TYPE_CHECKING:
+    from heliostat_jobs.spec import Recipe
+
+    from heliostat.client.training import Device, Trainable
+
 PAGE = 200
 YAML = {"Content-Type": "application/yaml"}
 
@@ -79,6 +84,10 @@ class Client:
     def model_calls(self) -> Models:
         """Everything under /models."""
         return Models(self.caller, self.settings.project)
+
+    def models_of(self, project: str) -> Models:
+        """As `model_calls`, for another project."""
+        return Models(self.caller, project)
 
     def models(self) -> Listing[ModelJson]:
         """The models of your project, by name."""
@@ -147,6 +156,43 @@ class Client:
         given = {key: value for key, value in locals().items() if key not in ("self", "target", "working_dir")}
         command = command_of(target, working_dir)
         return Job(self, self.caller.json("POST", "/jobs", self._request(command, given)))
+
+    def train(
+        self,
+        target: Trainable,
+        *,
+        workers: Gpus | None = None,
+        register: str = "",
+        alias: str = "",
+        device: Device = "auto",
+        options: Mapping[str, object] | None = None,
+        args: Sequence[str] = (),
+        config: Mapping[str, object] | None = None,
+        working_dir: str | Path | None = None,
+        name: str | None = None,
+        queue: str | None = None,
+        priority: str | int | None = None,
+        project: str | None = None,
+        flavor: str | None = None,
+        max_runtime: float | str | timedelta | None = None,
+        metadata: Mapping[str, str] | None = None,
+        after: Sequence[Job | str] = (),
+        **more: object,
+    ) -> Job:
+        """Queue a training: a recipe by name (its options by keyword, as `epochs=5`), a script, or a function that Ray Train runs
+        in each worker. register: the model that it leaves behind becomes a version of this name; `job.model()` waits for it."""
+        from heliostat.client.training import Training, train
+
+        asked: dict[str, Any] = {"queue": queue, "priority": priority, "project": project, "flavor": flavor}
+        asked |= {"max_runtime": max_runtime, "metadata": metadata, "after": after, **({"name": name} if name else {})}
+        told = Training(workers, device, register, alias, {**(options or {}), **more}, args, config, working_dir)
+        return train(self, target, told, **asked)
+
+    def recipes(self) -> Listing[Recipe]:
+        """The training programs that come with Heliostat."""
+        from heliostat.client.training import recipes
+
+        return recipes()
 
     def plan(
         self, target: Target, *, working_dir: str | Path | None = None, **asked: Any

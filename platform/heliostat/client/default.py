@@ -18,6 +18,8 @@ FORWARDED = frozenset(
         "model",
         "models",
         "push",
+        "train",
+        "recipes",
         "deploy",
         "endpoint",
         "endpoints",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.panel import Panel
 
     from heliostat.client.client import Client
+    from heliostat.client.models import ModelVersion
 
 FRESH_S = 0.5
 FIRST_POLL_S = 0.1
@@ -133,6 +134,28 @@ class Job:
             raise self.failure()
         return self._data.get("result") or {}
 
+    def model(self, timeout: float | None = 60.0) -> ModelVersion:
+        """The model version that it registered. Waits for its end, then at most `timeout` seconds for the registry.
+
+        Raises `JobFailed` when it did not succeed, or when its model was refused (with the reason).
+        """
+        self.wait()
+        if self._data.get("state") != "succeeded":
+            raise self.failure()
+        deadline = self._client.caller.now() + (timeout if timeout is not None else float("inf"))
+        while True:
+            for event in self.events():
+                data = event.get("data") or {}
+                if event.get("kind") == "model_registered":
+                    calls = self._client.models_of(self._data.get("project", ""))
+                    return calls.find(f"{data['model']}:{data['version']}")
+                if event.get("kind") in ("model_refused", "result_refused"):
+                    code, remedy = str(data.get("code", "")), str(data.get("remedy", ""))
+                    raise JobFailed(f"{self.id} registered no model. {data.get('text')}", code=code, remedy=remedy)
+            if self._client.caller.now() > deadline:
+                raise WaitTimeout(f"{self.id} has registered no model yet.", remedy=f"See: helio events {self.id}")
+            self._client.caller.pause(FIRST_POLL_S)
+
     def failure(self) -> JobFailed:
         """The exception that stands for this job's end."""
         told = job_line(self._data, datetime.now(UTC))
@@ -146,9 +169,12 @@ class Job:
         """Its log: iterate for lines, `str()` for all of it. `follow=True` goes on until the job is over."""
         return Logs(self._client.caller, self.id, follow=follow, offset=offset)
 
-    def explain(self) -> Explanation:
-        """Why it waits (or why it has what it has), with numbers and with what would help."""
-        return Explanation(self._client.caller.json("GET", self._path("/explanation")))
+    def explain(self, wait: float = 10.0) -> Explanation:
+        """Why it waits (or why it has what it has), with numbers and with what would help.
+
+        wait: seconds to give to remedies that are still being tried; 0 answers at once with what is known.
+        """
+        return Explanation(self._client.caller.json("GET", self._path("/explanation"), query={"wait_s": wait}))
 
     def metrics(self) -> Metrics:
         """What it reported so far."""

@@ -8,13 +8,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 from heliostat.client.listing import Listing
 from heliostat.render.models import model_table, version_card
 from heliostat.wire.call import Caller, segment
 from heliostat.wire.errors import BadRequest, ServiceError
-from heliostat.wire.shapes import LineageJson, ModelJson, ModelVersionJson
+from heliostat.wire.shapes import LineageJson, ModelJson, ModelVersionJson, SignatureJson
 
 if TYPE_CHECKING:
     from zipfile import ZipFile
@@ -48,7 +48,7 @@ class ModelVersion:
         return self._data["metrics"]
 
     @property
-    def signature(self) -> dict[str, Any]:  # Any: JSON
+    def signature(self) -> SignatureJson:
         return self._data["signature"]
 
     @property

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from heliostat.artifacts import ArtifactFolders, BadFolder
 from heliostat.artifacts.content import unavailable
@@ -89,7 +89,7 @@ def packed(folders: ArtifactFolders, digest: str) -> Iterator[bytes]:
     """An artifact as a stored zip, piece by piece, each file verified on the way: a damaged one breaks the download off."""
     manifest = folders.manifest(digest)
     sink = _Sink()
-    with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(cast("IO[bytes]", sink), "w", zipfile.ZIP_STORED) as archive:
         for entry in manifest.files:
             info = zipfile.ZipInfo(entry.path, EPOCH)
             info.external_attr = 0o100644 << 16

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from heliostat.render.amounts import age, seconds_between, size
 from heliostat.render.table import pairs, table
 from heliostat.wire.shapes import LineageJson, ModelJson, ModelVersionJson, TensorJson
+
+if TYPE_CHECKING:
+    from heliostat_jobs.spec import Recipe
 
 SHOWN_METRICS = 3
 
@@ -110,3 +114,16 @@ def _tensors(tensors: Sequence[TensorJson]) -> str:
         f"{one.get('name')} {one.get('dtype')}[{', '.join(str(n) if n > 0 else '*' for n in one.get('shape', []))}]"
         for one in tensors
     )
+
+
+def recipe_table(recipes: Sequence[Recipe], width: int = 0) -> str:
+    rows = [
+        (
+            recipe.name,
+            "N or A..B" if recipe.workers else "one, no GPU",
+            " ".join(f"--{option.name} {option.default}" for option in recipe.options),
+            recipe.summary,
+        )
+        for recipe in recipes
+    ]
+    return table(("RECIPE", "WORKERS", "OPTIONS", "WHAT"), rows, width=width)

@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
-from heliostat.registry import ModelLimits
 from heliostat.api.options import DoorOptions
+from heliostat.registry import ModelLimits
 from heliostat.store import events
 from heliostat.store.tables import Audit
 from sqlalchemy import select
