@@ -150,3 +150,15 @@ def test_up_to_eight_gpus_take_the_fullest_node_with_room() -> None:
     assert group.take(5) is None
     group.give_back(((1, 8), (2, 4)))
     assert group.free == 16
+
+
+def test_growth_writes_a_table_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = run(
+        capsys,
+        ["growth", "--out", str(tmp_path), "--sizes", "64", "96", "--gpus", "80", "--pending", "40", "--cycles", "5"],
+    )
+    points = result["points"]
+    assert isinstance(points, list)
+    assert [(row["gpus"], row["pending"]) for row in points] == [(64, 40), (96, 40), (80, 64), (80, 96)]
+    assert "load average" in (tmp_path / "growth.md").read_text()
+    assert (tmp_path / "growth.svg").read_text().count("<polyline") == 4

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from heliostat_scheduler.simulator import fuzz, suites
+from heliostat_scheduler.simulator.load.growth import growth
 
 
 def parser() -> argparse.ArgumentParser:
@@ -22,6 +23,15 @@ def parser() -> argparse.ArgumentParser:
     kueue.set_defaults(run=suites.kueue_baseline)
     kai = benches.add_parser("kai-fill", help="KAI's fill test: 4,000 one-GPU jobs on 500 nodes")
     kai.set_defaults(run=suites.kai_fill)
+    growing = commands.add_parser(
+        "growth", help="latency of decide by cluster size and by waiting jobs: table and picture"
+    )
+    growing.add_argument("--out", type=Path, required=True, help="folder for growth.svg and growth.md")
+    growing.add_argument("--sizes", type=_positive, nargs="+", default=[1_000, 3_000, 10_000, 30_000, 100_000])
+    growing.add_argument("--gpus", type=_positive, default=10_000, help="GPUs while the waiting jobs grow")
+    growing.add_argument("--pending", type=_positive, default=2_000, help="waiting jobs while the GPUs grow")
+    growing.add_argument("--cycles", type=_positive, default=200)
+    growing.set_defaults(run=growth)
     scenarios = commands.add_parser("scenarios", help="conformance facts: passed and failed by id")
     scenarios.add_argument("file", type=Path)
     scenarios.set_defaults(run=suites.scenarios)
