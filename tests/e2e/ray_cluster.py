@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,11 +40,16 @@ class RayCluster:
     log: Path
     token: str = ""
     env: dict[str, str] = field(default_factory=dict)
+    metrics_port: int = 0
 
     def environ(self, **more: str) -> dict[str, str]:
         """A whole environment for a subprocess that connects to this cluster."""
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "HELIOSTAT_"))}
         return {**clean, **self.env, **more}
+
+    def metrics_url(self) -> str:
+        """Where Prometheus would scrape the node."""
+        return f"http://127.0.0.1:{self.metrics_port}/metrics"
 
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
@@ -56,8 +61,9 @@ class RayCluster:
 
 @contextlib.contextmanager
 def start_ray(
-    num_cpus: int = 4, num_gpus: int = 0, *, token: bool = False, dashboard: bool = True, labels: str = ""
-) -> Iterator[RayCluster]:
+    num_cpus: int = 4, num_gpus: int = 0, *, token: bool = False, dashboard: bool = True, labels: str = "",
+    environ: Mapping[str, str] | None = None,
+) -> Iterator[RayCluster]:  # fmt: skip
     """Start a head, yield it when it answers, end it and everything of its session.
 
     Ray gives its own raylet 30 s to come up and then gives up; on a busy machine that is no verdict, so it is tried again.
@@ -65,7 +71,7 @@ def start_ray(
     for last in (False, False, True):
         with contextlib.ExitStack() as stack:
             try:
-                cluster = stack.enter_context(_start_once(num_cpus, num_gpus, token, dashboard, labels))
+                cluster = stack.enter_context(_start_once(num_cpus, num_gpus, token, dashboard, labels, environ or {}))
             except HeadEnded:
                 if last:
                     raise
@@ -79,13 +85,16 @@ class HeadEnded(AssertionError):
 
 
 @contextlib.contextmanager
-def _start_once(num_cpus: int, num_gpus: int, token: bool, dashboard: bool, labels: str) -> Iterator[RayCluster]:
+def _start_once(
+    num_cpus: int, num_gpus: int, token: bool, dashboard: bool, labels: str, environ: Mapping[str, str]
+) -> Iterator[RayCluster]:
     temp = Path(tempfile.mkdtemp(prefix="ht-", dir="/tmp"))
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     env = {
         "RAY_ADDRESS": f"127.0.0.1:{ports['port']}",
         "RAY_AUTH_MODE": "disabled",
         "RAY_prestart_worker_first_driver": "0",
+        **environ,
     }
     secret = secrets.token_hex(32) if token else ""
     if token:
@@ -104,7 +113,7 @@ def _start_once(num_cpus: int, num_gpus: int, token: bool, dashboard: bool, labe
             argv, env={**clean, **env}, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
         )
     url = f"http://127.0.0.1:{ports['dashboard-port']}"
-    cluster = RayCluster(env["RAY_ADDRESS"], url, temp, head.pid, log, secret, env)
+    cluster = RayCluster(env["RAY_ADDRESS"], url, temp, head.pid, log, secret, env, ports["metrics-export-port"])
     try:
         _wait(cluster, head, ports["port"], dashboard)
         yield cluster
