@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from heliostat_scheduler.core.book import JobRec, Phase, core_tasks, reason, task_amounts
 from heliostat_scheduler.core.consolidation import consolidate
 from heliostat_scheduler.core.cycle import Cycle
-from heliostat_scheduler.core.harm import Unit, Wish, reclaim_harm, within
+from heliostat_scheduler.core.harm import Unit, Wish, beats, reclaim_harm, safe_until, turn_of, within
 from heliostat_scheduler.core.judge import candidate_flavors, rule_reason, structural_reason
 from heliostat_scheduler.core.model import Amounts, JobSpec, TaskPlace, TaskShape
 from heliostat_scheduler.core.ordering import Merge
@@ -24,6 +24,9 @@ from heliostat_scheduler.core.tree import QueueNode
 from heliostat_scheduler.core.waiting import Footprint, Group, Signature
 
 RULES_THAT_PREEMPTION_MAY_LIFT = frozenset({ReasonCode.LIMIT_REACHED, ReasonCode.BORROW_BLOCKED})
+
+COOLING_TRIES = 4
+"""Searches for the soonest time at which enough protection ends; each finds a sooner one than the last."""
 
 
 @dataclass(slots=True)
@@ -38,7 +41,7 @@ class Admission:
     failed: dict[tuple[str, TaskShape, str, str], list[tuple[int, int, int]]] = field(default_factory=dict)
     pools: dict[tuple[str, str], Pool] = field(default_factory=dict)
     immovable: dict[tuple[TaskShape, str, str], list[tuple[int, int]]] = field(default_factory=dict)
-    safe_times: list[int] | None = None
+    safe_times: int | None = None
     tried: set[Signature] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -192,9 +195,11 @@ class Admission:
         pool = self._own_pool(leaf, wish.flavor)
         if pool.evict < spec.priority or pool.surplus <= spec.priority:
             return False
-        if policy.rotate and pool.rank.get(spec.priority, 0) * 1000 > rank * policy.rotate_hysteresis_milli > 0:
+        if policy.rotate and beats(policy, rank, pool.rank.get(spec.priority, 0)):
             return False
         if policy.reclaim and (policy.reclaim_rule == "share" or self._may_reclaim(leaf, wish)):
+            return False
+        if policy.reclaim and beats(policy, rank, self.cycle.victims.longest(wish)):
             return False
         return not self._could_move(spec, wish)
 
@@ -292,28 +297,30 @@ class Admission:
         """Whether only minimum runtimes and cooldowns protect the victims, and until when."""
         cycle, state = self.cycle, self.cycle.state
         policy = state.policy
-        if self.safe_times is None:
-            jobs = [r for leaf in state.book.tree.leaves for r in state.holders(leaf.name)]
-            self.safe_times = cycle.soonest_safe(jobs)
-        times = self.safe_times
-        if not times:
-            return None
-        low, high = 0, len(times)
-        last = Search(state, wish, cycle.victims, at_ms=times[-1])
-        possible = last.run() is not None
-        cycle.budget -= last.spent
-        if not possible:
-            return None
-        while low < high:
-            middle = (low + high) // 2
-            search = Search(state, wish, cycle.victims, at_ms=times[middle])
-            possible = search.run() is not None
+        latest = self._last_protection()
+        until = 0
+        for _ in range(COOLING_TRIES):
+            search = Search(state, wish, cycle.victims, at_ms=latest)
+            victims = search.run()
             cycle.budget -= search.spent
-            low, high = (low, middle) if possible else (middle + 1, high)
-        if low == len(times):
+            if not victims:
+                break
+            until = max(safe_until(unit.rec, policy) for unit in victims)
+            latest = until - 1
+        if until <= cycle.now_ms:
             return None
-        cycle.recheck.append(times[low])
-        return reason(ReasonCode.COOLDOWN, ("min_runtime_ms", policy.min_runtime_ms), until=times[low])
+        cycle.recheck.append(until)
+        return reason(ReasonCode.COOLDOWN, ("min_runtime_ms", policy.min_runtime_ms), until=until)
+
+    def _last_protection(self) -> int:
+        """When the last of the jobs that are protected now will be so no longer (looked up once per pass)."""
+        if self.safe_times is None:
+            state = self.cycle.state
+            self.safe_times = max(
+                (safe_until(r, state.policy) for leaf in state.book.tree.leaves for r in state.holders(leaf.name)),
+                default=0,
+            )
+        return self.safe_times
 
     def _undoes_itself(self, wish: Wish, victims: list[Unit]) -> bool:
         """Whether some victim could at once reclaim from the beneficiary what was taken from it."""
@@ -335,10 +342,11 @@ class Admission:
                     spec.min_tasks,
                     task_amounts(spec, unit.rec.flavor, spec.min_tasks),
                     (),
+                    rank=unit.rec.rank,
                 )
-                undone |= (
-                    reclaim_harm(tree, back, wish.leaf, wish.need, capacity, state.policy.reclaim_rule) is not None
-                )
+                turn = turn_of(state.policy, back, wish.leaf, wish.spec.priority, wish.rank)
+                rule = state.policy.reclaim_rule
+                undone |= reclaim_harm(tree, back, wish.leaf, wish.need, capacity, rule, turn) is not None
         for unit in victims:
             tree.add(unit.leaf, "plan", unit.amounts, 1)
         tree.add(wish.leaf, "plan", wish.need, -1)

@@ -14,6 +14,7 @@ from heliostat_scheduler.core.harm import Unit, evictable, lost_ms, safe_until, 
 from heliostat_scheduler.core.model import TaskPlace
 from heliostat_scheduler.core.placement import find
 from heliostat_scheduler.core.recovery import SITES_PER_ROUND, Search
+from heliostat_scheduler.core.sites import sites
 from heliostat_scheduler.core.space import NodeSpace
 
 
@@ -32,7 +33,7 @@ def consolidate(search: Search) -> tuple[list[Move], tuple[TaskPlace, ...]] | No
     if not movers or not search.allowed():
         return None
     best: tuple[tuple[int, int], list[Move], tuple[TaskPlace, ...]] | None = None
-    for nodes, target in search.sites(movers)[:SITES_PER_ROUND]:
+    for nodes, target in sites(search, movers)[:SITES_PER_ROUND]:
         names = {node.id for node in nodes}
         local = [unit for unit in movers if any(place.node in names for place in unit.places)]
         taken = _clear(search, nodes, target, local)

@@ -17,6 +17,9 @@ from heliostat_scheduler.core.book import ACTIVE, JobRec, Phase, core_tasks, tas
 from heliostat_scheduler.core.model import Amounts, JobSpec, Policy, TaskPlace
 from heliostat_scheduler.core.tree import QueueNode, QueueTree
 
+MINE, THEIRS = 1, -1
+"""Whose turn it is among equals of two queues; 0: nobody's, the queues decide."""
+
 
 class Harm(IntEnum):
     """Kinds of harm, mildest first."""
@@ -127,7 +130,7 @@ def _fall(chain: tuple[QueueNode, ...], amounts: Amounts, keys: set[str], quota:
 
 
 def reclaim_harm(
-    tree: QueueTree, wish: Wish, leaf: QueueNode, amounts: Amounts, capacity: dict[str, int], rule: str
+    tree: QueueTree, wish: Wish, leaf: QueueNode, amounts: Amounts, capacity: dict[str, int], rule: str, turn: int
 ) -> tuple[Harm, int] | None:
     """Whether `amounts` of another queue's work may be reclaimed for the wish, and how hard that is."""
     mine, theirs = wish.below(tree, leaf)
@@ -137,7 +140,7 @@ def reclaim_harm(
     in_quota = within(mine, wish.need, quota=True)
     if rule == "share":
         return _share_harm(mine[-1], theirs[-1], wish.need, amounts, keys, capacity, in_quota)
-    if in_quota or within(mine, wish.need, quota=False):
+    if in_quota or (within(mine, wish.need, quota=False) and turn != THEIRS):
         fall = _fall(theirs, amounts, keys, quota=False)
         if fall is not None:
             return Harm.RECLAIM_OVER_SHARE, fall
@@ -145,7 +148,30 @@ def reclaim_harm(
         fall = _fall(theirs, amounts, keys, quota=True)
         if fall is not None:
             return Harm.RECLAIM_OVER_QUOTA, fall
+    elif turn == MINE:
+        fall = _fall(theirs, amounts, keys, quota=True)
+        if fall is not None and fall <= 0:
+            return Harm.ROTATE, 0
     return None
+
+
+def turn_of(policy: Policy, wish: Wish, leaf: QueueNode, priority: int, rank: int) -> int:
+    """Whose turn borrowed capacity is, between a wish and a running equal of another queue.
+
+    MINE: much less work is expected of the wish; THEIRS: of the running one (a share of the surplus is then no reason to displace it).
+    """
+    if not (policy.rotate and policy.rotate_across and wish.spec.priority == priority):
+        return 0
+    if not (wish.leaf.spec.rotate and leaf.spec.rotate):
+        return 0
+    if beats(policy, wish.rank, rank):
+        return MINE
+    return THEIRS if beats(policy, rank, wish.rank) else 0
+
+
+def beats(policy: Policy, rank: int, other: int) -> bool:
+    """Whether so much less work is expected of the one than of the other that they change places. Rank 0 means unknown."""
+    return other * 1000 > rank * policy.rotate_hysteresis_milli > 0
 
 
 def victim_side_over(chain: tuple[QueueNode, ...], keys: tuple[str, ...]) -> bool:
@@ -204,9 +230,8 @@ def rotates(policy: Policy, wish: Wish, rec: JobRec) -> bool:
     return (
         policy.rotate
         and wish.leaf.spec.rotate
-        and wish.rank > 0
         and rec.spec.priority == wish.spec.priority
-        and rec.rank * 1000 > wish.rank * policy.rotate_hysteresis_milli
+        and beats(policy, wish.rank, rec.rank)
     )
 
 

@@ -179,5 +179,6 @@ class Policy:
     reclaim_rule: str = "entitlement"
     migrate_max_lost_ms: int = 600_000
     rotate_hysteresis_milli: int = 2000
+    rotate_across: bool = True
     resize_horizon_ms: int = 300_000
     extra: tuple[tuple[str, int | str], ...] = field(default=())

@@ -13,17 +13,22 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from heliostat_scheduler.core.book import JobRec
 from heliostat_scheduler.core.harm import (
+    MINE,
     Harm,
     Unit,
     Wish,
+    beats,
     own_harm,
     reclaim_harm,
+    turn_of,
     victim_side_over,
     within,
 )
-from heliostat_scheduler.core.model import TaskPlace
-from heliostat_scheduler.core.placement import ANY, ONE_NODE, find
+from heliostat_scheduler.core.model import Amounts, TaskPlace
+from heliostat_scheduler.core.placement import ANY, find
+from heliostat_scheduler.core.sites import could_reach, sites
 from heliostat_scheduler.core.space import WHOLE, NodeSpace
 from heliostat_scheduler.core.tree import QueueNode
 from heliostat_scheduler.core.victims import VictimIndex, by_node_of
@@ -32,7 +37,7 @@ if TYPE_CHECKING:
     from heliostat_scheduler.core.state import State
 
 SiteCost = tuple[int, int, int, int]
-HarmKey = tuple[int, int, int, int, int, int, int, str]
+HarmKey = tuple[int, int, int, int, int, int, int, int, str]
 SITES_PER_ROUND = 32
 
 
@@ -50,6 +55,7 @@ class Search:
         self.taken: list[Unit] = []
         self.surplus_left: dict[str, int] = {}
         self.own_surplus = True
+        self.harms: dict[tuple[str, Amounts, int], tuple[Harm, int] | None] = {}
         self.protected = 0
         self._found: tuple[list[Unit], list[Unit]] | None = None
         self.spent = 0
@@ -62,6 +68,7 @@ class Search:
                 self.put_back(other)
         else:
             self.surplus_left[unit.rec.id] -= 1
+        self.harms.clear()
         self.book.soon.give(unit.places, unit.rec.spec.shape)
         self.book.tree.add(unit.leaf, "plan", unit.amounts, -1)
         self.taken.append(unit)
@@ -69,6 +76,7 @@ class Search:
     def put_back(self, unit: Unit) -> None:
         if not unit.evict:
             self.surplus_left[unit.rec.id] += 1
+        self.harms.clear()
         self.book.soon.take(unit.places, unit.rec.spec.shape)
         self.book.tree.add(unit.leaf, "plan", unit.amounts, 1)
         self.taken.remove(unit)
@@ -86,7 +94,15 @@ class Search:
             return None
         if unit.leaf is wish.leaf:
             return own_harm(policy, wish, unit.rec, unit.evict)
-        found = reclaim_harm(self.book.tree, wish, unit.leaf, unit.amounts, self.book.capacity, policy.reclaim_rule)
+        rec = unit.rec
+        turn = turn_of(policy, wish, unit.leaf, rec.spec.priority, rec.rank) if unit.evict else 0
+        at = (unit.leaf.name, unit.amounts, turn)
+        if at in self.harms:
+            found = self.harms[at]
+        else:
+            found = self.harms[at] = reclaim_harm(
+                self.book.tree, wish, unit.leaf, unit.amounts, self.book.capacity, policy.reclaim_rule, turn
+            )
         if found is None or unit.evict:
             return found
         return Harm.SHRINK_BORROWED, found[1]
@@ -103,12 +119,13 @@ class Search:
             over = max((top.plan.get(k, 0) - top.entitled.get(k, 0) for k, _ in unit.amounts), default=0)
         rec = unit.rec
         if kind is Harm.ROTATE:
-            return (kind, -rec.rank, unit.lost_ms, 0, 0, -rec.started_at, -rec.spec.submitted_at_ms, rec.id)
+            return (kind, -rec.rank, unit.lost_ms, 0, 0, 0, -rec.started_at, -rec.spec.submitted_at_ms, rec.id)
         return (
             kind,
             max(0, fall),
             unit.lost_ms,
             rec.spec.priority,
+            -rec.rank,
             -over,
             -rec.started_at,
             -rec.spec.submitted_at_ms,
@@ -168,8 +185,9 @@ class Search:
             leaves = [leaf for leaf in self.index.over(keys) if leaf is not wish.leaf]
             leaves = [leaf for leaf in leaves if victim_side_over(wish.below(self.book.tree, leaf)[1], keys)]
             if self._worth_looking(leaves):
+                may = own or self.state.policy.reclaim_rule == "share" or self._in_share()
                 for leaf in leaves:
-                    self._of_leaf(leaf)
+                    self._of_leaf(leaf, may)
         return self._found
 
     def _worth_looking(self, leaves: list[QueueNode]) -> bool:
@@ -180,23 +198,30 @@ class Search:
         most = sum(self.index.of(leaf, flavor).most for leaf in (*leaves, self.wish.leaf))
         return self.book.soon.free_milli.get(flavor, 0) + most >= self.wish.spec.shape.gpu_milli * self.wish.count
 
-    def _may_reclaim(self, own_evictable: bool) -> bool:
+    def _may_reclaim(self, own_lower: bool) -> bool:
         """Cheap refusal: a queue above its own share reclaims nothing, unless its own lower work could make room first."""
-        if own_evictable or self.state.policy.reclaim_rule == "share":
+        if own_lower or self.state.policy.reclaim_rule == "share":
             return True
-        leaf = (self.wish.leaf,)
-        return any(within(leaf, self.wish.need, quota) for quota in (True, False))
+        return self._in_share() or beats(self.state.policy, self.wish.rank, self.index.longest(self.wish))
 
-    def _of_leaf(self, leaf: QueueNode) -> bool:
-        """Add the queue's victims; whether some of them could be evicted whole."""
+    def _in_share(self) -> bool:
+        return any(within((self.wish.leaf,), self.wish.need, quota) for quota in (True, False))
+
+    def _my_turn(self, leaf: QueueNode, rec: JobRec) -> bool:
+        return turn_of(self.state.policy, self.wish, leaf, rec.spec.priority, rec.rank) == MINE
+
+    def _of_leaf(self, leaf: QueueNode, may: bool = True) -> bool:
+        """Add the queue's victims (without `may`, only those whose turn is over); whether some are of a lower class."""
         wish, policy, own = self.wish, self.state.policy, leaf is self.wish.leaf
         assert self._found is not None
         shrinks, evicts = self._found
-        before = len(evicts)
+        lower = False
         for victim in self.index.of(leaf, wish.flavor).jobs:
             self.spent += 1
             rec = victim.rec
             if rec.id == wish.spec.id:
+                continue
+            if not may and not self._my_turn(leaf, rec):
                 continue
             if victim.safe_until > self.protected_as_of:
                 self.protected += 1
@@ -206,7 +231,8 @@ class Search:
                 shrinks += victim.surplus
             if victim.whole is not None and (not own or own_harm(policy, wish, rec, True)):
                 evicts.append(victim.whole)
-        return len(evicts) > before
+                lower |= rec.spec.priority < wish.spec.priority
+        return lower
 
     def _could_suffice(self, units: list[Unit]) -> bool:
         wish = self.wish
@@ -270,7 +296,7 @@ class Search:
         while self.fits() is None:
             offers: list[tuple[SiteCost, int, list[Unit]]] = []
             by_node = by_node_of(units)
-            for index, (nodes, target) in enumerate(self.sites(units)):
+            for index, (nodes, target) in enumerate(sites(self, units)):
                 offer = self._try_site(nodes, target, by_node)
                 if offer is not None and offer[1]:
                     offers.append((offer[0], index, offer[1]))
@@ -303,45 +329,10 @@ class Search:
             some = True
         return some
 
-    def sites(self, units: list[Unit]) -> list[tuple[list[NodeSpace], int]]:
-        """Sets of nodes with the room that each has to reach, the ones with the least to free first."""
-        wish, soon = self.wish, self.book.soon
-        touched = {place.node for unit in units for place in unit.places}
-        nodes = [soon.nodes[n] for n in sorted(touched) if n in soon.nodes and soon.nodes[n].opened]
-        if wish.flavor:
-            nodes = [node for node in nodes if node.flavor == wish.flavor]
-        elif wish.spec.flavors:
-            nodes = [node for node in nodes if node.flavor in wish.spec.flavors]
-        shape, spread = wish.spec.shape, wish.spec.spread
-        if spread in (ANY, ONE_NODE):
-            if spread == ONE_NODE and wish.near:
-                nodes = [node for node in nodes if node.id in wish.near]
-            sites = [([node], wish.count if spread == ONE_NODE else node.room(shape) + 1) for node in nodes]
-            return sorted(sites, key=lambda site: (-site[0][0].whole, site[0][0].id))
-        domains: dict[str, list[NodeSpace]] = {}
-        for node in soon.nodes.values():
-            value = dict(node.spec.labels).get(spread)
-            if value is not None and node.opened and (not wish.flavor or node.flavor == wish.flavor):
-                domains.setdefault(value, []).append(node)
-        return [(domains[value], wish.count) for value in sorted(domains)]
-
-    def _could_reach(self, nodes: list[NodeSpace], target: int, by_node: dict[str, list[Unit]]) -> bool:
-        """Cheap refusal: even with everybody there gone, the devices would not suffice."""
-        per_task = self.wish.spec.shape.gpu_milli // WHOLE
-        if not per_task:
-            return True
-        devices = 0
-        for node in nodes:
-            free = {slot for slot, left in zip(node.slots, node.free, strict=True) if left >= WHOLE}
-            for unit in by_node.get(node.id, ()):
-                free.update(slot for place in unit.places if place.node == node.id for slot in place.slots)
-            devices += len(free) // per_task
-        return devices >= target
-
     def _try_site(
         self, nodes: list[NodeSpace], target: int, by_node: dict[str, list[Unit]]
     ) -> tuple[SiteCost, list[Unit]] | None:
-        if not self._could_reach(nodes, target, by_node):
+        if not could_reach(self.wish, nodes, target, by_node):
             return None
         local = list(dict.fromkeys(unit for node in nodes for unit in by_node.get(node.id, ())))
         shape = self.wish.spec.shape
@@ -390,6 +381,7 @@ class Search:
             if unit.leaf is self.wish.leaf:
                 continue
             mine = self.wish.below(self.book.tree, unit.leaf)[0]
-            if not any(within(mine, self.wish.need, quota) for quota in (True, False)):
+            by_share = any(within(mine, self.wish.need, quota) for quota in (True, False))
+            if not by_share and not (unit.evict and self._my_turn(unit.leaf, unit.rec)):
                 return False
         return True

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from heliostat_scheduler.core.book import JobRec
-from heliostat_scheduler.core.harm import Unit, evictable, lost_ms, safe_until, surplus_tasks, unit_amounts
+from heliostat_scheduler.core.harm import Unit, Wish, evictable, lost_ms, safe_until, surplus_tasks, unit_amounts
 from heliostat_scheduler.core.tree import QueueNode
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class LeafVictims:
     version: int
     jobs: list[Victim] = field(default_factory=list)
     most: int = 0
+    worst: dict[int, int] = field(default_factory=dict)
 
 
 class VictimIndex:
@@ -44,6 +45,7 @@ class VictimIndex:
         self.state = state
         self.now_ms = now_ms
         self._leaves: dict[tuple[str, str], LeafVictims] = {}
+        self._longest: dict[tuple[str, int], tuple[int, int]] = {}
         self._over: dict[str, tuple[int, list[QueueNode]]] = {}
 
     def of(self, leaf: QueueNode, flavor: str) -> LeafVictims:
@@ -53,6 +55,25 @@ class VictimIndex:
         if found is None or found.version != version:
             found = self._leaves[(leaf.name, flavor)] = self._build(leaf, flavor, version)
         return found
+
+    def longest(self, wish: Wish) -> int:
+        """The worst rank of the wish's class among the evictable work of queues that borrow (0: nobody)."""
+        policy = self.state.policy
+        if not (policy.rotate and policy.rotate_across and wish.leaf.spec.rotate):
+            return 0
+        key = (wish.flavor, wish.spec.priority)
+        version = self.state.book.version
+        known = self._longest.get(key)
+        if known is None or known[0] != version:
+            known = self._longest[key] = (version, self._longest_of(wish))
+        return known[1]
+
+    def _longest_of(self, wish: Wish) -> int:
+        worst = 0
+        for leaf in self.over(tuple(key for key, amount in wish.need if amount)):
+            if leaf.spec.rotate:
+                worst = max(worst, self.of(leaf, wish.flavor).worst.get(wish.spec.priority, 0))
+        return worst
 
     def over(self, keys: tuple[str, ...]) -> list[QueueNode]:
         """Queues above their share or guarantee in some of these resources: only they can be reclaimed from."""
@@ -83,6 +104,8 @@ class VictimIndex:
             if whole is None and not surplus:
                 continue
             units = tuple(surplus_units(rec, leaf)) if surplus else ()
+            if whole is not None:
+                found.worst[rec.spec.priority] = max(found.worst.get(rec.spec.priority, 0), rec.rank)
             found.jobs.append(Victim(rec, safe_until(rec, self.state.policy), whole, units, surplus))
             found.most += rec.spec.shape.gpu_milli * (len(rec.places) if whole is not None else surplus)
         return found
