@@ -80,8 +80,10 @@ def test_trials_follow_the_lease_and_the_next_attempt_goes_on(world: LeaseWorld,
 def test_a_trainer_inside_a_trial_takes_its_workers_from_the_same_lease(world: LeaseWorld, tmp_path: Path) -> None:
     run, log = tmp_path / "run", tmp_path / "steps.jsonl"
     lease = world.grant("job-trainers")
-    driver = world.start(lease, run, [SCRIPT, "trainer", str(log), STEPS])
-    wait_until(lambda: {row["lr"] for row in rows(log)} == {0.1, 0.2}, "two trainers at work", driver)
+    driver = world.start(lease, run, [SCRIPT, "trainer", str(log), "60"])
+    wait_until(
+        lambda: [row["lr"] for row in rows(log)].count(0.2) > 15, "the second trainer at work and ranked", driver
+    )
     assert {tuple(row["gpus"]) for row in rows(log)} == {(0,), (1,)}
 
     lease = world.order("job-trainers", RUN, deadline_s=30, slots=world.slots[:1])
@@ -93,7 +95,7 @@ def test_a_trainer_inside_a_trial_takes_its_workers_from_the_same_lease(world: L
     world.order("job-trainers", RUN, deadline_s=30)
     found = results(driver, run / "driver-1.log")
     assert [(row["lr"], row["error"]) for row in found] == [(0.1, None), (0.2, None)]
-    no_step_twice(log, "lr", 40)
+    no_step_twice(log, "lr", 60)
 
 
 def test_schedulers_of_tune_work_as_they_are(world: LeaseWorld, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 
 import numpy as np
-from heliostat_jobs.train.facts import MAX_NUMBERS, numbers_of
+from heliostat_jobs.train.facts import MAX_NUMBERS, Pace, numbers_of
 
 
 def test_only_finite_numbers_pass_and_become_plain() -> None:
@@ -16,3 +16,11 @@ def test_only_finite_numbers_pass_and_become_plain() -> None:
 
 def test_a_flood_of_metrics_is_cut() -> None:
     assert list(numbers_of({f"m{n}": n for n in range(100)})) == [f"m{n}" for n in range(MAX_NUMBERS)]
+
+
+def test_pace_is_the_steps_between_two_reports() -> None:
+    pace = Pace()
+    assert pace.per_second(10, 100.0) is None
+    assert pace.per_second(30, 104.0) == 5.0
+    assert pace.per_second(20, 106.0) is None, "a restart went back"
+    assert pace.per_second(21, 108.0) == 0.5

@@ -20,8 +20,8 @@ def book(*slots: str) -> SlotLedger:
     return SlotLedger(lease(*slots))
 
 
-def slot_of(ledger: SlotLedger, amount: int = 1000) -> str:
-    found = ledger.pick(amount, "", 0.0)
+def slot_of(ledger: SlotLedger, amount: int = 1000, stays: bool = False) -> str:
+    found = ledger.pick(amount, "", stays, 0.0)
     assert found is not None
     return found[1]
 
@@ -65,21 +65,34 @@ def test_halves_are_spread_before_they_share() -> None:
     assert [slot_of(ledger, 500) for _ in range(4)] == [A, B, A, B]
 
 
+def test_nobody_queues_behind_an_actor_while_there_is_another_slot() -> None:
+    ledger = book(A, B)
+    assert slot_of(ledger, stays=True) == A
+    assert [slot_of(ledger) for _ in range(3)] == [B, B, B]
+    assert slot_of(ledger, stays=True) == B
+
+
+def test_halves_of_actors_fill_the_slots_whatever_tasks_are_counted() -> None:
+    ledger = book(A, B)
+    slot_of(ledger)
+    assert sorted(slot_of(ledger, 500, stays=True) for _ in range(4)) == [A, A, B, B]
+
+
 def test_a_task_avoids_the_slots_of_claims() -> None:
     ledger = book(A, B)
     ledger.claim("c", "trial", "", ONE)
-    assert [slot_of(ledger), slot_of(ledger)] == [B, A]
+    assert [slot_of(ledger), slot_of(ledger)] == [B, B]
 
 
 def test_only_the_slots_of_the_node() -> None:
     ledger = book(A)
-    assert ledger.pick(1000, "another", 0.0) is None
-    assert ledger.pick(1000, "node", 0.0) == (1, A)
+    assert ledger.pick(1000, "another", False, 0.0) is None
+    assert ledger.pick(1000, "node", False, 0.0) == (1, A)
 
 
 def test_an_actor_counts_until_it_is_dead() -> None:
     ledger = book(A, B)
-    slot_of(ledger)
+    slot_of(ledger, stays=True)
     ledger.bind(1, "actor-1")
     ledger.bury({"actor-1"}, before_s=1.0)
     ledger.bury(set(), before_s=0.0)
@@ -91,7 +104,7 @@ def test_an_actor_counts_until_it_is_dead() -> None:
 def test_tasks_of_another_process_are_over_when_ray_shows_their_slot_unused() -> None:
     ledger = book(A, B)
     for now_s in (1.0, 2.0, 9.0):
-        ledger.pick(1000, "", now_s)
+        ledger.pick(1000, "", False, now_s)
     ledger.are_free([A], before_s=5.0)
     assert ledger.pending() == {A: 1000, B: 1000}, "the one placed just now may not be seen by Ray yet"
     ledger.are_free([A, B], before_s=10.0)
@@ -150,3 +163,11 @@ def test_an_older_lease_changes_nothing() -> None:
     ledger = book(A, B)
     ledger.resize(lease(A, epoch=1))
     assert len(ledger.lease.slots) == 2
+
+
+def test_what_the_scheduler_is_told_about_plain_work() -> None:
+    ledger = book(A, B)
+    for _ in range(3):
+        slot_of(ledger)
+    ledger.done([1, 1, 99])
+    assert ledger.told() == {"step": 1, "gpu_requests_open": 2, "slots_in_use": 2}

@@ -37,9 +37,9 @@ class SlotAccess:
         lease: Lease = self.ask("lease")
         return lease
 
-    def pick(self, gpus: float, node: str = "") -> tuple[int, SlotRef] | None:
-        """(token, slot) for a task or actor; None when the lease has none (on that node)."""
-        found: tuple[int, SlotRef] | None = self.ask("pick", round(gpus * WHOLE), node, self._finished())
+    def pick(self, gpus: float, node: str, stays: bool) -> tuple[int, SlotRef] | None:
+        """(token, slot) for a task or (`stays`) an actor; None when the lease has none (on that node)."""
+        found: tuple[int, SlotRef] | None = self.ask("pick", round(gpus * WHOLE), node, stays, self._finished())
         return found
 
     def watch_task(self, token: int, reference: Any) -> None:  # Any: what RemoteFunction._remote returns

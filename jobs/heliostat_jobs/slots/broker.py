@@ -51,14 +51,14 @@ class SlotBroker:
     async def lease(self) -> Lease:
         return (await self._book()).lease
 
-    async def pick(self, amount: int, node: str, over: Sequence[int]) -> tuple[int, SlotRef] | None:
+    async def pick(self, amount: int, node: str, stays: bool, over: Sequence[int]) -> tuple[int, SlotRef] | None:
         """(token, slot) for one task or actor; None when the lease has no slot (there). over: tasks of the asker that ended.
 
         The scheduler is told once that such a program cannot shrink or grow.
         """
         book = await self._book()
         book.done(over)
-        found = book.pick(amount, node, time.monotonic())
+        found = book.pick(amount, node, stays, time.monotonic())
         if found is None:
             return None
         if not self._rigid:
@@ -192,13 +192,25 @@ class SlotBroker:
                 self._ledger.resize(lease)
                 self._tell()
 
+    async def _report(self, facts: dict[str, int]) -> None:
+        try:
+            await self._board.report(facts)
+        except LeaseGone:
+            return  # _follow ends this actor
+        except BoardUnavailable as error:
+            logger.warning("lease board not reachable (%s); progress is not told", error)
+
     async def _look(self) -> None:
         """Drop what is over."""
         assert self._ledger is not None, "started by _book"
         tables = RayTables(ray.get_runtime_context().gcs_address)
+        told: dict[str, int] = {}
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             book = self._ledger
+            if self._rigid and book.told() != told:
+                told = book.told()
+                await self._report(told)
             if not book.loads and not any(claim.actor for claim in book.claims.values()):
                 continue
             try:

@@ -48,11 +48,12 @@ class Claim:
 
 @dataclass(slots=True)
 class Load:
-    """One plain task or actor: amount in milli-GPU. since_s: when it was placed. actor: its id once known."""
+    """One plain task or actor: amount in milli-GPU. since_s: when it was placed. stays: an actor; actor: its id once known."""
 
     slot: str
     amount: int
     since_s: float
+    stays: bool
     actor: str = ""
 
 
@@ -64,25 +65,31 @@ class SlotLedger:
         self.claims: dict[str, Claim] = {}
         self.loads: dict[int, Load] = {}
         self.ranking: tuple[str, ...] = ()
+        self.over = 0
         self._tokens = 0
 
     # ---- plain tasks and actors --------------------------------------------------------------------------------------
 
-    def pick(self, amount: int, node: str, now_s: float) -> tuple[int, str] | None:
-        """(token, slot) for a task or actor; None when the lease has no slot (on that node)."""
+    def pick(self, amount: int, node: str, stays: bool, now_s: float) -> tuple[int, str] | None:
+        """(token, slot) for a task or (`stays`) an actor; None when the lease has no slot (on that node).
+
+        First slots that actors and claims leave room in: behind one of those it might wait for ever.
+        """
         candidates = [ref.slot for ref in self.lease.slots if not node or ref.node == node]
         if not candidates:
             return None
-        pending = self.pending()
-        slot = min(candidates, key=lambda name: pending[name])
+        pending, staying = self.pending(), self.pending(only_staying=True)
+        slot = min(candidates, key=lambda name: (staying[name] + amount > WHOLE, pending[name]))
         self._tokens += 1
-        self.loads[self._tokens] = Load(slot, amount, now_s)
+        self.loads[self._tokens] = Load(slot, amount, now_s, stays)
         return self._tokens, slot
 
-    def pending(self) -> dict[str, int]:
-        """Milli-GPU asked for in each slot, running or queued."""
+    def pending(self, only_staying: bool = False) -> dict[str, int]:
+        """Milli-GPU asked for in each slot, running or queued; without plain tasks, if so asked."""
         pending = {ref.slot: 0 for ref in self.lease.slots}
         for load in self.loads.values():
+            if only_staying and not load.stays:
+                continue
             pending[load.slot] = pending.get(load.slot, 0) + load.amount
         for claim in self.claims.values():
             for slot in {*claim.occupied, *claim.wanted}:
@@ -96,13 +103,18 @@ class SlotLedger:
 
     def done(self, tokens: Iterable[int]) -> None:
         for token in tokens:
-            self.loads.pop(token, None)
+            self.over += self.loads.pop(token, None) is not None
 
     def are_free(self, slots: Iterable[str], before_s: float) -> None:
         """Ray shows these slots unused: tasks placed there before that moment are over, whoever made them."""
         free = set(slots)
-        over = [t for t, load in self.loads.items() if load.slot in free and not load.actor and load.since_s < before_s]
+        over = [t for t, load in self.loads.items() if load.slot in free and not load.stays and load.since_s < before_s]
         self.done(over)
+
+    def told(self) -> dict[str, int]:
+        """What the scheduler is told about plain work: requests that are over, open, and how many slots they are in."""
+        open_in = {load.slot for load in self.loads.values()}
+        return {"step": self.over, "gpu_requests_open": len(self.loads), "slots_in_use": len(open_in)}
 
     # ---- claims ------------------------------------------------------------------------------------------------------
 

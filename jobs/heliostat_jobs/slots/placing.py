@@ -21,24 +21,24 @@ logger = logging.getLogger(__name__)
 def patch_remote_function(module: ModuleType) -> None:
     """ray.remote_function: tasks."""
     cls = module.RemoteFunction
-    cls._remote = _in_lease(cls._remote, _task_name, _watch_task)
+    cls._remote = _in_lease(cls._remote, _task_name, _watch_task, stays=False)
 
 
 def patch_actor(module: ModuleType) -> None:
     """ray.actor: actors."""
     cls = module.ActorClass
-    cls._remote = _in_lease(cls._remote, _actor_name, _watch_actor)
+    cls._remote = _in_lease(cls._remote, _actor_name, _watch_actor, stays=True)
 
 
 def _in_lease(
-    original: Callable[..., Any], name: Callable[[Any], str], watch: Callable[[int, Any], None]
+    original: Callable[..., Any], name: Callable[[Any], str], watch: Callable[[int, Any], None], stays: bool
 ) -> Callable[..., Any]:  # Any: Ray's own signatures
     @functools.wraps(original)
     def _remote(self: Any, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         request = asked(name(self), options)
         if request is None:
             return original(self, args, kwargs, **options)
-        token, changed = _slot_for(request, options)
+        token, changed = _slot_for(request, options, stays)
         try:
             made = original(self, args, kwargs, **{**options, **changed})
         except BaseException:
@@ -50,7 +50,7 @@ def _in_lease(
     return _remote
 
 
-def _slot_for(request: Asked, options: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+def _slot_for(request: Asked, options: dict[str, Any], stays: bool) -> tuple[int, dict[str, Any]]:
     """The broker's token, and the options that put the request into its slot."""
     import ray
     from ray.util.placement_group import PlacementGroup
@@ -59,7 +59,7 @@ def _slot_for(request: Asked, options: dict[str, Any]) -> tuple[int, dict[str, A
     from heliostat_jobs.slots.access import slot_access
 
     access = slot_access()
-    found = access.pick(request.gpus, request.node)
+    found = access.pick(request.gpus, request.node, stays)
     if found is None:
         raise nothing_to_give(request, access.lease())
     token, slot = found

@@ -21,3 +21,17 @@ def numbers_of(metrics: Mapping[str, Any]) -> dict[str, float]:  # Any: users re
         if len(found) == MAX_NUMBERS:
             break
     return found
+
+
+class Pace:
+    """Steps per second between two reports, for scripts that report none."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float, int] | None = None
+
+    def per_second(self, step: int, now_s: float) -> float | None:
+        """Since the report before; None for the first one, and after a restart went back."""
+        last, self._last = self._last, (now_s, step)
+        if last is None or step <= last[1] or now_s <= last[0]:
+            return None
+        return round((step - last[1]) / (now_s - last[0]), 3)

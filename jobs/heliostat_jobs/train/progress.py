@@ -1,7 +1,7 @@
 """What a run tells the lease board: steps, numbers, checkpoints, and which rank runs where.
 
 Train calls `after_report` in the controller once all ranks have reported the same round, after the checkpoint of the round
-was committed. The controller also counts here whether a checkpoint came since an order.
+was committed. A script that names no `step` has its reports counted. The controller also counts here whether a checkpoint came since an order.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow.fs
 
-from heliostat_jobs.train.facts import Facts, numbers_of
+from heliostat_jobs.train.facts import Facts, Pace, numbers_of
 from heliostat_jobs.train.ray_train_private import ReportCallback
 
 logger = logging.getLogger(__name__)
@@ -38,10 +38,14 @@ class Progress(ReportCallback):  # type: ignore[misc]  # Ray is untyped here
         self.checkpoints = 0
         self.checkpoint: Facts = {}
         self.tell: Callable[[Facts], None] | None = None
+        self._pace = Pace()
 
     def after_report(self, training_report: Any, metrics: list[dict[str, Any]]) -> None:
         self.reports += 1
-        facts: Facts = {**numbers_of(training_report.metrics), "world_size": len(metrics)}
+        facts: Facts = {"step": self.reports, **numbers_of(training_report.metrics), "world_size": len(metrics)}
+        pace = self._pace.per_second(int(facts["step"]), time.monotonic())
+        if pace is not None:
+            facts["steps_per_s"] = pace
         if training_report.checkpoint is not None:
             self.checkpoints += 1
             self.checkpoint = {

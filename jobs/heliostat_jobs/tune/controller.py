@@ -264,7 +264,7 @@ class SlotTuneController(TuneController):  # type: ignore[misc]  # Ray is untype
             "trials_running": len(self._running_trials),
             "trials_done": len(self._stopped_trials),
             "trials_failed": len(self._failed_trials),
-            "steps": sum(int((trial.last_result or {}).get(TRAINING_ITERATION, 0)) for trial in self._trials),
+            "step": sum(int((trial.last_result or {}).get(TRAINING_ITERATION, 0)) for trial in self._trials),
             "ranks": self._ranks(),
         }
         metric = self._metric or self._scheduler_alg.metric

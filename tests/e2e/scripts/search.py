@@ -66,7 +66,7 @@ def trial_with_trainer(config: dict[str, float]) -> None:
 
 
 def plain(kind: str, steps: int) -> ray.tune.Tuner:
-    space = {"lr": ray.tune.grid_search([0.1, 0.2, 0.3]), "steps": steps, "sleep": 0.2}
+    space = {"lr": ray.tune.grid_search([0.1, 0.2, 0.3]), "steps": steps, "sleep": 0.15}
     trainable = ray.tune.with_resources(trial, {"cpu": 1, "gpu": 1})
     if kind == "trainer":
         space |= {"lr": ray.tune.grid_search([0.1, 0.2]), "workers": 1}

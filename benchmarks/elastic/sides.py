@@ -1,0 +1,121 @@
+"""One run of each side through the same sizes: on slots with orders, and stock Ray Train with its coordinator."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+from heliostat_scheduler.live.protocol import RELEASED, RUN
+
+from benchmarks.elastic.steps import Change, StepWatch, change
+from tests.e2e.lease_world import end, lease_world, wait_until
+from tests.e2e.ray_cluster import start_ray
+
+START, SIZES, SLOTS = 2, (4, 1, 2), 4
+DWELL_S = 5.0
+LIMIT_S = 150.0
+DEADLINE_S = 60.0
+SCRIPT = ["-m", "benchmarks.elastic.script"]
+
+
+def ours(more: list[str]) -> list[Change]:
+    """Orders through the lease board; `released` is what the runner acked."""
+    with (
+        tempfile.TemporaryDirectory(prefix="he-") as folder,
+        start_ray(num_cpus=2 * SLOTS + 2, num_gpus=SLOTS) as cluster,
+        lease_world(cluster, gpus=SLOTS) as world,
+    ):
+        run = Path(folder)
+        lease = world.grant("bench", world.slots[:START])
+        driver = world.start(lease, run, [*SCRIPT, folder, *more])
+
+        def order(size: int) -> Callable[[], float]:
+            lease = world.order("bench", RUN, deadline_s=DEADLINE_S, slots=world.slots[:size])
+            return lambda: float(world.wait_said(lease, RELEASED, driver, LIMIT_S).facts["at_ms"]) / 1000
+
+        return _drive("ours", run, driver, order)
+
+
+def stock(more: list[str]) -> list[Change]:
+    """Demand through the AutoscalingCoordinator: a requester of higher priority holds what the run may not have."""
+    with (
+        tempfile.TemporaryDirectory(prefix="he-") as folder,
+        start_ray(num_cpus=SLOTS) as cluster,
+        lease_world(cluster, gpus=0) as world,
+    ):
+        run = Path(folder)
+        hold = _Holder()
+        hold(SLOTS - START)
+        driver = world.start_outside(run, [*SCRIPT, folder, "--stock", *more])
+
+        def order(size: int) -> Callable[[], float]:
+            hold(SLOTS - size)
+            free = 0.5 + (SLOTS - size if size < SLOTS else 2)
+
+            def released() -> float:
+                wait_until(
+                    lambda: ray.available_resources().get("CPU", 0) >= free, "the old workers' CPUs", driver, LIMIT_S
+                )
+                return time.time()
+
+            return released
+
+        return _drive("stock", run, driver, order)
+
+
+class _Priority:
+    value = 1000  # above every request of Ray's own
+
+
+class _Holder:
+    """Asks the coordinator for CPUs that nobody uses; Ray Train leaves them alone."""
+
+    def __init__(self) -> None:
+        name = "AutoscalingCoordinator"
+        from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+            get_or_create_autoscaling_coordinator,
+        )
+
+        self._actor: Any = get_or_create_autoscaling_coordinator()  # Any: an actor handle
+        self._name = f"{name}-bench"
+
+    def __call__(self, cpus: int) -> None:
+        ray.get(
+            self._actor.request_resources.remote(
+                requester_id=self._name, resources=[{"CPU": 1}] * cpus, expire_after_s=600, priority=_Priority()
+            ),
+            timeout=30,
+        )
+
+
+def _drive(
+    side: str, run: Path, driver: subprocess.Popen[bytes], order: Callable[[int], Callable[[], float]]
+) -> list[Change]:
+    watch = StepWatch(run / "steps.jsonl")
+    found: list[Change] = []
+    try:
+        _at_work(watch, START, driver)
+        for n, size in enumerate(SIZES):
+            time.sleep(DWELL_S + 0.7 * n)
+            at_s = time.time()
+            released = order(size)
+            released_at_s = released()
+            _at_work(watch, size, driver)
+            found.append(change(side, list(watch.steps), size, at_s, released_at_s))
+            print(found[-1].as_json(), flush=True)
+    finally:
+        watch.close()
+        end(driver, signal.SIGKILL)
+    return found
+
+
+def _at_work(watch: StepWatch, size: int, driver: subprocess.Popen[bytes]) -> None:
+    wait_until(
+        lambda: bool(watch.steps) and watch.steps[-1].world_size == size, f"{size} workers at work", driver, LIMIT_S
+    )
