@@ -31,9 +31,13 @@ def test_the_demo_holds_what_it_promises() -> None:
     assert result["accuracy"] >= 0.95
     assert 0 <= result["checkpoint_steps_recomputed"] <= 100
     assert result["gpu_seconds"]["held"] > 0 and set(result["gpu_seconds"]) == {"held", "used"}
-    first, second, urgent = result["jobs"]
-    assert [job["state"] for job in result["jobs"]] == ["succeeded"] * 3
-    assert (first["attempts"], second["attempts"], urgent["attempts"]) == (2, 1, 1)
+    first, _, urgent, elastic, gang = result["jobs"]
+    assert [job["state"] for job in result["jobs"]] == ["succeeded"] * 5
+    assert [job["attempts"] for job in result["jobs"]] == [2, 1, 1, 1, 1]
+    assert (elastic["queue"], gang["queue"]) == ("research", "production")
+    assert result["steps_lost"] == 0
+    assert [(resize["from"], resize["to"]) for resize in result["resizes"]][:2] == [(4, 2), (2, 4)]
+    assert all(0 < resize["released_s"] < resize["training_again_s"] for resize in result["resizes"])
     assert (first["queue"], urgent["queue"]) == ("research", "production")
     assert all(check["held"] for check in result["checks"]), result["checks"]
     assert all(job["waited_s"] > 0 for job in result["jobs"])

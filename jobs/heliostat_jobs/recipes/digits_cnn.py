@@ -43,6 +43,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--look-every", type=int, default=DEFAULTS.look_every, help="steps between looks for a preemption"
     )
+    parser.add_argument("--step-ms", type=int, default=DEFAULTS.step_ms, help="a step takes at least so long")
     parser.add_argument("--register", default="", metavar="NAME", help="register the model under this name")
     parser.add_argument("--run-dir", type=Path, default=None, help="default: the job's folder, or runs/digits-<time>")
     args = parser.parse_args(argv)
@@ -70,6 +71,7 @@ def loop_options(args: argparse.Namespace, run_dir: Path) -> LoopOptions:
         seed=args.seed,
         checkpoint_every=args.checkpoint_every,
         look_every=args.look_every,
+        step_ms=args.step_ms,
         run_dir=str(run_dir),
     )
 

@@ -35,6 +35,7 @@ class LoopOptions:
     epochs: passes over the training images. batch_size: images per step over all workers.
     width: channels of the first convolution. learning_rate: of Adam. seed: of split, order and weights.
     checkpoint_every: steps between checkpoints. look_every: steps between two looks at the preemption info.
+    step_ms: a step takes at least so long, so that a demonstration is the same on any machine.
     run_dir: where steps.jsonl is appended.
     """
 
@@ -45,6 +46,7 @@ class LoopOptions:
     seed: int = 7
     checkpoint_every: int = 100
     look_every: int = 2
+    step_ms: int = 0
     run_dir: str = "."
 
 
@@ -91,7 +93,8 @@ class StepLog:
 
     def append(self, step: int, batch: str) -> None:
         if self._file is not None:
-            self._file.write(json.dumps({"step": step, "batch": batch, "world_size": self._world_size}) + "\n")
+            row = {"step": step, "batch": batch, "world_size": self._world_size, "at": round(time.time(), 3)}
+            self._file.write(json.dumps(row) + "\n")
 
 
 def train_digits(config: dict[str, Any]) -> None:
@@ -112,10 +115,12 @@ def train_digits(config: dict[str, Any]) -> None:
     images, labels = torch.from_numpy(data.train_x).to(device), torch.from_numpy(data.train_y).to(device)
     clock, clock_step, loss = time.perf_counter(), trainee.step, torch.zeros(())
     while trainee.step < total:
+        step_began = time.perf_counter()
         ids = torch.from_numpy(order.share(trainee.step, rank, world_size)).to(device)
         loss = train_step(trainee, images[ids], labels[ids], options.batch_size, world_size)
         log.append(trainee.step, digest(order.batch(trainee.step)))
         trainee.step += 1
+        time.sleep(max(0.0, options.step_ms / 1000 - (time.perf_counter() - step_began)))
         must_save = trainee.step % options.checkpoint_every == 0
         if trainee.step % options.look_every == 0 and ray.train.get_preemption_info() is not None:
             say(rank, f"asked to stop: saving a checkpoint at step {trainee.step}")

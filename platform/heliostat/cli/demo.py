@@ -17,14 +17,17 @@ from heliostat.wire.errors import ExitCode, ServiceError
 @json_option
 @pass_app
 def demo(app: App, port: int | None, keep: bool, as_json: bool) -> int:
-    """Two logical GPUs, two teams, one preemption and a resume: about three minutes, in a folder of its own.
+    """Four logical GPUs, two teams: a preemption with resume, then a training that shrinks and grows while it runs.
+
+    About four minutes, in a folder of its own.
 
     Ends with 0 only if every check at its end holds. With --json the last line of standard output is the result.
     """
     with local_errors():
         from heliostat.demo.scene import scene
         from heliostat.demo.screen import audience
-        from heliostat.demo.story import DemoFailed, play
+        from heliostat.demo.stage import DemoFailed
+        from heliostat.demo.story import play
         from heliostat.demo.verdict import as_json as verdict_json
         from heliostat.demo.verdict import as_text, judge
 

@@ -1,1 +1,1 @@
-"""`helio demo`: two logical GPUs, two teams, one preemption and a resume, in about three minutes and a folder of its own."""
+"""`helio demo`: four logical GPUs, two teams, a preemption with resume, a live shrink and growth; minutes, in a folder of its own."""

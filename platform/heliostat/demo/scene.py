@@ -23,10 +23,20 @@ from heliostat.client.client import Client
 from heliostat.local import ports
 from heliostat.settings import Settings, environment, load
 
-GPUS = 2
+GPUS = 4
 OBJECT_STORE_BYTES = 200 * 1024**2
 QUEUES = """\
-# research may use whatever is free; production is guaranteed both GPUs and takes them back when it needs them.
+# Act one: research may use two GPUs; production is guaranteed all four and takes them back when it needs them.
+default: research
+queues:
+  research:
+    limit: {gpu: 2}
+  production:
+    quota: {gpu: 4}
+    priority: 200
+"""
+ELASTIC_QUEUES = """\
+# Act two: production is guaranteed two GPUs; research may borrow whatever is free.
 default: research
 queues:
   research:
@@ -45,11 +55,11 @@ class Scene:
     client: Client
     children: list[Child]
 
-    def ray_job_submit(self, job_id: str, metadata: Mapping[str, str], command: list[str]) -> Child:
-        """Ray's own command line, unmodified; only the address is ours."""
+    def ray_job_submit(self, job_id: str, metadata: Mapping[str, str], command: list[str], gpus: int = 0) -> Child:
+        """Ray's own command line, unmodified; only the address is ours. gpus 0: what it needs stands in the metadata."""
         line = ["ray", "job", "submit", "--address", self.settings.url, "--submission-id", job_id]
-        line += ["--entrypoint-num-gpus", str(GPUS), "--metadata-json", json.dumps(dict(metadata)), "--", *command]
-        return self.start(line)
+        line += ["--entrypoint-num-gpus", str(gpus)] if gpus else []
+        return self.start([*line, "--metadata-json", json.dumps(dict(metadata)), "--", *command])
 
     def helio_submit(self, options: list[str], command: list[str]) -> Child:
         return self.start(["helio", "submit", *options, "--", *command])

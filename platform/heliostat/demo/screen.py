@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from heliostat.demo.story import EPOCHS, STEPS_PER_EPOCH, Audience, Glance
+from heliostat.demo.stage import Audience, Glance
 from heliostat.render.jobs import ICONS, gpus, job_line, why
 from heliostat.wire.shapes import JobJson
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from heliostat.local import Step
-
-TOTAL_STEPS = EPOCHS * STEPS_PER_EPOCH
 
 
 class Lines(Audience):
@@ -44,8 +42,8 @@ class Lines(Audience):
         for job in glance.jobs:
             steps = glance.steps.get(job["id"], 0)
             shown = steps // 200 * 200 if job.get("state") == "running" else 0
-            hundreds = f" ({shown}+ of {TOTAL_STEPS} steps)" if shown else ""
-            key = f"{job.get('state')} {(job.get('reason') or {}).get('code')} {job.get('attempts')} {hundreds}"
+            hundreds = f" ({shown}+ of {glance.totals[job['id']]} steps)" if shown else ""
+            key = f"{job.get('state')} {(job.get('reason') or {}).get('code')} {job.get('attempts')} {gpus(job)} {hundreds}"
             if self._said.get(job["id"]) != key:
                 self._said[job["id"]] = key
                 self._print(f"  [{glance.seconds:4.0f} s] {job_line(job, datetime.now(UTC))}{hundreds}")
@@ -119,5 +117,6 @@ def _bar(job: JobJson, glance: Glance, width: int = 20) -> str:
     steps = glance.steps.get(job["id"], 0)
     if not steps:
         return ""
-    full = round(width * min(1.0, steps / TOTAL_STEPS))
-    return "█" * full + "░" * (width - full) + f" {steps}/{TOTAL_STEPS}"
+    total = glance.totals[job["id"]]
+    full = round(width * min(1.0, steps / total))
+    return "█" * full + "░" * (width - full) + f" {steps}/{total}"

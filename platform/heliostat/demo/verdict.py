@@ -7,13 +7,14 @@ from typing import Any
 
 from heliostat_jobs.spec import StepCount, recount_run
 
+from heliostat.demo import elastic_verdict
+from heliostat.demo.elastic_act import ELASTIC
 from heliostat.demo.scene import Scene
-from heliostat.demo.story import CHECKPOINT_EVERY, EPOCHS, FIRST, SECOND, STEPS_PER_EPOCH, Told
+from heliostat.demo.story import CHECKPOINT_EVERY, FIRST, SECOND, STEPS_PER_EPOCH, TOTALS, Told
 from heliostat.render.amounts import count, duration
 from heliostat.render.table import table
 from heliostat.wire.shapes import JobJson
 
-TOTAL_STEPS = EPOCHS * STEPS_PER_EPOCH
 WANTED_ACCURACY = 0.95
 TAKEN_BACK = frozenset({"ReclaimedFor", "PreemptedFor"})
 
@@ -23,7 +24,14 @@ class Verdict:
     told: Told
     accuracy: float
     steps: dict[str, StepCount]
+    steps_lost: int
+    resizes: list[dict[str, Any]]  # Any: JSON
     checks: tuple[tuple[str, bool], ...]
+
+    @property
+    def jobs(self) -> tuple[JobJson, ...]:
+        """Everything that ran, in order of submission."""
+        return (*self.told.jobs, self.told.borrowed.job, self.told.borrowed.gang)
 
     @property
     def good(self) -> bool:
@@ -33,38 +41,44 @@ class Verdict:
 def judge(scene: Scene, told: Told) -> Verdict:
     """Recount everything from steps.jsonl and the API; nothing is taken from the jobs' own word but their accuracy."""
     first, second, urgent = told.jobs
-    accuracies = [float((job.get("metrics") or {}).get("accuracy", 0.0)) for job in (first, second)]
-    steps = {job_id: recount_run(scene.run_dir(job_id)) for job_id in (FIRST, SECOND)}
+    accuracies = [float((job.get("metrics") or {}).get("accuracy", 0.0)) for job in (first, second, told.borrowed.job)]
+    steps = {job_id: recount_run(scene.run_dir(job_id)) for job_id in TOTALS}
+    elastic = scene.run_dir(ELASTIC)
+    trained = (FIRST, SECOND)
     codes = {past.get("code") for past in first.get("reason_history") or []}
     checks = (
         ("all three jobs succeeded", all(job.get("state") == "succeeded" for job in told.jobs)),
-        (f"both models are at least {WANTED_ACCURACY:.0%} accurate", min(accuracies) >= WANTED_ACCURACY),
+        (f"all models are at least {WANTED_ACCURACY:.0%} accurate", min(accuracies) >= WANTED_ACCURACY),
         (
             "the first training was preempted for production and resumed",
             first.get("attempts", 0) >= 2 and bool(codes & TAKEN_BACK),
         ),
         ("it came back at its old place: the second training started after it had ended", _in_order(first, second)),
-        ("no training step is missing", all(counted.distinct == TOTAL_STEPS for counted in steps.values())),
+        ("no training step is missing", all(steps[job_id].distinct == TOTALS[job_id] for job_id in trained)),
         (
             f"at most one checkpoint interval ({CHECKPOINT_EVERY} steps) was recomputed, on the same batches",
-            all(counted.recomputed <= CHECKPOINT_EVERY and not counted.changed for counted in steps.values()),
+            all(steps[job_id].recomputed <= CHECKPOINT_EVERY and not steps[job_id].changed for job_id in trained),
         ),
         ("the second training was told why it waited and what would help", _was_explained(told)),
         ("the urgent command ran once", urgent.get("attempts") == 1),
         ("both `ray job submit` returned 0", all(child.process.returncode == 0 for child in told.children)),
+        *elastic_verdict.checks(elastic, told.borrowed, STEPS_PER_EPOCH),
     )
-    return Verdict(told, min(accuracies), steps, checks)
+    resizes = elastic_verdict.resizes(elastic, told.borrowed)
+    return Verdict(told, min(accuracies), steps, elastic_verdict.steps_lost(elastic), resizes, checks)
 
 
 def as_json(verdict: Verdict) -> dict[str, Any]:  # Any: JSON
     """The last line of `helio demo --json`."""
     keys = ("id", "queue", "state", "attempts", "waited_s", "ran_s", "reason_history")
-    used = [amount for job in verdict.told.jobs if (amount := (job.get("gpu_seconds") or {}).get("used")) is not None]
+    used = [amount for job in verdict.jobs if (amount := (job.get("gpu_seconds") or {}).get("used")) is not None]
     return {
-        "jobs": [{key: job.get(key) for key in keys} for job in verdict.told.jobs],
+        "jobs": [{key: job.get(key) for key in keys} for job in verdict.jobs],
         "accuracy": verdict.accuracy,
         "checkpoint_steps_recomputed": sum(counted.recomputed for counted in verdict.steps.values()),
-        "gpu_seconds": {"held": sum(_held(job) for job in verdict.told.jobs), "used": sum(used) if used else None},
+        "steps_lost": verdict.steps_lost,
+        "resizes": verdict.resizes,
+        "gpu_seconds": {"held": sum(_held(job) for job in verdict.jobs), "used": sum(used) if used else None},
         "seconds": round(verdict.told.seconds, 1),
         "checks": [{"check": check, "held": held} for check, held in verdict.checks],
     }
@@ -85,13 +99,13 @@ def as_text(verdict: Verdict) -> str:
             str(verdict.steps[job["id"]].recomputed) if job["id"] in verdict.steps else "-",
             _story(job),
         )
-        for job in verdict.told.jobs
+        for job in verdict.jobs
     ]
     head = ("JOB", "QUEUE", "STATE", "WAITED", "RAN", "PREEMPTED", "GPU-S HELD", "USED", "STEPS AGAIN", "WHY")
     right = frozenset(head[3:9])
     checks = "\n".join(f"{'✔' if held else '✖'} {check}" for check, held in verdict.checks)
     notes = "USED is - where there is no GPU to measure: logical GPUs are only counted."
-    return f"{table(head, rows, right=right)}\n\n{checks}\n\naccuracy {verdict.accuracy:.4f}. {notes}"
+    return f"{table(head, rows, right=right)}\n\n{elastic_verdict.as_text(verdict.resizes)}\n\n{checks}\n\naccuracy {verdict.accuracy:.4f}. {notes}"
 
 
 def _held(job: JobJson) -> float:

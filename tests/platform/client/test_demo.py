@@ -6,42 +6,59 @@ import io
 import json
 import subprocess
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from heliostat import local
 from heliostat.client.client import Client
-from heliostat.demo.scene import QUEUES, Child, Scene
+from heliostat.demo.elastic_act import ELASTIC, Borrowed, resizes_of
+from heliostat.demo.scene import ELASTIC_QUEUES, QUEUES, Child, Scene
 from heliostat.demo.screen import Lines, Screen
-from heliostat.demo.story import CHECKPOINT_EVERY, FIRST, SECOND, Glance, Told
-from heliostat.demo.verdict import TOTAL_STEPS, as_json, as_text, judge
+from heliostat.demo.stage import Glance
+from heliostat.demo.story import CHECKPOINT_EVERY, FIRST, SECOND, TOTALS, Told
+from heliostat.demo.verdict import as_json, as_text, judge
 from heliostat.queuefile import parse
 from heliostat.settings import Settings
 from heliostat.wire.shapes import JobJson
 from rich.console import Console
 from rich.live import Live
 
+TOTAL_STEPS = TOTALS[FIRST]
+ELASTIC_STEPS = TOTALS[ELASTIC]
+ORDERED = "2026-01-01T00:10:00.000Z"
+ORDERED_S = datetime.fromisoformat(ORDERED).timestamp()
+
 
 def step(number: int) -> dict[str, object]:
     return {"step": number, "batch": f"b{number}", "world_size": 2}
 
 
-def test_the_queues_of_the_demo_are_valid() -> None:
-    file = parse(QUEUES)
+def elastic_step(number: int) -> dict[str, object]:
+    """Four workers, then two from step 200 on (ordered in time), then four again from step 700 on."""
+    size = 2 if 200 <= number < 700 else 4
+    return {"step": number, "batch": f"b{number}", "world_size": size, "at": ORDERED_S + (number - 195) / 10}
+
+
+def write_steps(scene: Scene, job_id: str, rows: list[dict[str, object]]) -> None:
+    scene.run_dir(job_id).mkdir(parents=True, exist_ok=True)
+    (scene.run_dir(job_id) / "steps.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize("queues", [QUEUES, ELASTIC_QUEUES])
+def test_the_queues_of_the_demo_are_valid(queues: str) -> None:
+    file = parse(queues)
     assert set(file.leaves()) == {"research", "production"} and file.default == "research"
 
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
-    """Two finished trainings, the first with 40 steps done twice."""
+    """Two finished trainings, the first with 40 steps done twice, and the elastic one."""
     scene = Scene(Settings(tmp_path), cast("Client", None), [])
     for job_id, again in ((FIRST, 40), (SECOND, 0)):
-        scene.run_dir(job_id).mkdir(parents=True)
-        numbers = [*range(300), *range(300 - again, TOTAL_STEPS)]
-        (scene.run_dir(job_id) / "steps.jsonl").write_text(
-            "".join(json.dumps(step(number)) + "\n" for number in numbers)
-        )
+        write_steps(scene, job_id, [step(number) for number in [*range(300), *range(300 - again, TOTAL_STEPS)]])
+    write_steps(scene, ELASTIC, [elastic_step(number) for number in range(ELASTIC_STEPS)])
     return scene
 
 
@@ -71,7 +88,30 @@ def told(**changes: Any) -> Told:
     process = cast("subprocess.Popen[bytes]", Ended(changes.get("returncode", 0)))
     child = Child("ray job submit", process, Path("/nowhere"))
     explanation = changes.get("explanation", {"sentence": "waits", "remedies": [{"kind": "wait"}]})
-    return Told(jobs, explanation, "job-u", (child, child), 170.0)
+    return Told(jobs, explanation, "job-u", (child, child), changes.get("borrowed", borrowed()), 170.0)
+
+
+def moved(before: str, after: str, data: dict[str, Any] | None = None, *, at: str = ORDERED, code: str = "") -> Any:
+    reason = {"code": code} if code else None
+    return {"kind": "job_moved", "job": ELASTIC, "at": at, "from": before, "to": after, "data": data, "reason": reason}
+
+
+EVENTS = [
+    moved("starting", "running"),
+    moved("running", "resizing", code="ShrunkFor"),
+    {"kind": "job_checkpointed", "job": ELASTIC, "at": ORDERED, "data": {}},
+    moved("resizing", "running", {"from": 4, "to": 2, "checkpoint_s": 0.3, "released_s": 0.5, "started_s": 6.0}),
+    moved("running", "resizing", at="2026-01-01T00:10:50.000Z", code="Grew"),
+    moved("resizing", "running", {"from": 2, "to": 4, "checkpoint_s": 0.2, "released_s": 0.4, "started_s": 9.0}),
+]
+
+
+def borrowed(**changes: Any) -> Borrowed:
+    elastic = changes.get("elastic", job(ELASTIC))
+    gang = changes.get("gang", job("job-g", queue="production", waited_s=0.8))
+    process = cast("subprocess.Popen[bytes]", Ended(changes.get("returncode", 0)))
+    resizes = tuple(resizes_of(changes.get("events", EVENTS)))
+    return Borrowed(elastic, gang, resizes, Child("ray job submit", process, Path("/nowhere")))
 
 
 def test_a_good_run(scene: Scene) -> None:
@@ -79,7 +119,13 @@ def test_a_good_run(scene: Scene) -> None:
     assert verdict.good
     document = as_json(verdict)
     assert document["checkpoint_steps_recomputed"] == 40 and document["accuracy"] == 0.98
-    assert document["gpu_seconds"] == {"held": pytest.approx(360.12), "used": None}
+    assert document["gpu_seconds"] == {"held": pytest.approx(600.2), "used": None}
+    assert document["steps_lost"] == 0
+    assert document["resizes"] == [
+        {"job": ELASTIC, "from": 4, "to": 2, "reason": "ShrunkFor", "checkpoint_s": 0.3, "released_s": 0.5, "training_again_s": 0.5},
+        {"job": ELASTIC, "from": 2, "to": 4, "reason": "Grew", "checkpoint_s": 0.2, "released_s": 0.4, "training_again_s": 0.5},
+    ]  # fmt: skip
+    assert [job["id"] for job in document["jobs"]] == [FIRST, SECOND, "job-u", ELASTIC, "job-g"]
     assert set(document["jobs"][0]) == {"id", "queue", "state", "attempts", "waited_s", "ran_s", "reason_history"}
     text = as_text(verdict)
     assert "gave 2 GPUs back to production" in text and "✖" not in text and "accuracy 0.9800" in text
@@ -124,8 +170,39 @@ STEPS: list[Any] = [
 
 @pytest.mark.parametrize("numbers", STEPS)
 def test_the_step_log_decides(scene: Scene, numbers: list[int]) -> None:
-    (scene.run_dir(SECOND) / "steps.jsonl").write_text("".join(json.dumps(step(number)) + "\n" for number in numbers))
+    write_steps(scene, SECOND, [step(number) for number in numbers])
     assert not judge(scene, told()).good
+
+
+BROKEN: list[Any] = [
+    pytest.param(lambda rows: [*rows[:300], *rows[299:]], id="a step done twice"),
+    pytest.param(lambda rows: [*rows[:300], *rows[301:]], id="a gap"),
+    pytest.param(lambda rows: rows[:-1], id="the last step is missing"),
+    pytest.param(lambda rows: [*rows, {**rows[5], "batch": "another"}], id="a step on another batch"),
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_lost_step_of_the_elastic_training_fails_the_demo(scene: Scene, broken: Callable[[list[Any]], Any]) -> None:
+    write_steps(scene, ELASTIC, broken([elastic_step(number) for number in range(ELASTIC_STEPS)]))
+    verdict = judge(scene, told())
+    assert not verdict.good
+    assert verdict.steps_lost > 0 or verdict.steps[ELASTIC].distinct < ELASTIC_STEPS
+
+
+UNMOVED: list[Any] = [
+    pytest.param({"events": EVENTS[:4]}, id="it never grew back"),
+    pytest.param({"events": EVENTS[:1]}, id="it never shrank"),
+    pytest.param({"elastic": job(ELASTIC, attempts=2)}, id="it was preempted instead of resized"),
+    pytest.param({"gang": job("job-g", waited_s=30.0)}, id="production waited"),
+    pytest.param({"gang": job("job-g", state="failed")}, id="the gang failed"),
+    pytest.param({"returncode": 1}, id="ray job submit failed"),
+]
+
+
+@pytest.mark.parametrize("changes", UNMOVED)
+def test_anything_that_does_not_hold_of_act_two_fails_the_demo(scene: Scene, changes: dict[str, Any]) -> None:
+    assert not judge(scene, told(borrowed=borrowed(**changes))).good
 
 
 def test_without_a_terminal_only_changes_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,7 +210,7 @@ def test_without_a_terminal_only_changes_are_printed(capsys: pytest.CaptureFixtu
     lines.act("Act one")
     running = job(FIRST, state="running", reason={"code": "Placed", "sentence": "placed on both GPUs"})
     for seconds, steps in ((1.0, 10), (2.0, 20), (3.0, 250)):
-        lines.glance(Glance(seconds, (running,), {FIRST: steps}))
+        lines.glance(Glance(seconds, (running,), {FIRST: steps}, TOTALS))
     assert capsys.readouterr().err.splitlines() == [
         "",
         "== Act one",
@@ -156,6 +233,7 @@ def test_at_a_terminal_the_jobs_are_a_panel_under_the_story() -> None:
                 4.0,
                 (job(FIRST, state="running", gpus={"min": 2, "max": 2, "held": 2}, reason={"sentence": "[b]x"}),),
                 {FIRST: 580},
+                TOTALS,
             )
         )
     told = cast("io.StringIO", console.file).getvalue()
@@ -166,7 +244,7 @@ def test_at_a_terminal_the_jobs_are_a_panel_under_the_story() -> None:
         "[and more]",
         "▶ running",
         "2/2",
-        "580/1160",
+        f"580/{TOTAL_STEPS}",
         "[b]x",
     ):
         assert text in told
