@@ -80,7 +80,7 @@ def access_view(line: dict[str, Any]) -> shapes.AccessLine:  # Any: JSON of the 
     return shapes.AccessLine(
         at=at(int(line.get("at_ms", 0))),
         key=str(line.get("key", "")),
-        version=version_label(int(line["v"])) if line.get("v") else "",
+        version=str(line.get("v") or ""),
         status=int(line.get("status", 0)),
         code=str(line.get("code") or ""),
         ms=float(line.get("ms", 0.0)),

@@ -40,6 +40,7 @@ from heliostat.wire.transport import HttpTransport, Transport
 
 if TYPE_CHECKING:
     from heliostat.client.endpoints import Endpoint, Endpoints
+    from heliostat.client.forecast import EtaReport, ForecastCalls, WhatIf
 
 if TYPE_CHECKING:
     from heliostat_jobs.spec import Recipe
@@ -155,7 +156,7 @@ class Client:
         """
         given = {key: value for key, value in locals().items() if key not in ("self", "target", "working_dir")}
         command = command_of(target, working_dir)
-        return Job(self, self.caller.json("POST", "/jobs", self._request(command, given)))
+        return Job(self, self.caller.json("POST", "/jobs", self.request_of(command, given)))
 
     def train(
         self,
@@ -199,8 +200,37 @@ class Client:
     ) -> dict[str, Any]:  # Any: as submit
         """What `submit` with the same arguments would meet: nothing is stored, nothing is uploaded."""
         command = command_of(target, working_dir)
-        body = self._request(Command(command.argv, command.line), asked)
+        body = self.request_of(Command(command.argv, command.line), asked)
         return cast("dict[str, Any]", self.caller.json("POST", "/jobs", body, query={"plan": True}))
+
+    # ---- the future and the past
+
+    @property
+    def forecasts(self) -> ForecastCalls:
+        """Estimates, timeline, replay and the state of the records."""
+        from heliostat.client.forecast import ForecastCalls
+
+        return ForecastCalls(self)
+
+    def whatif(self, **asked: Any) -> WhatIf:  # Any: as ForecastCalls.whatif
+        """What would change with other quotas, more nodes, a cancelled job, another policy, or one more job. Nothing is touched.
+
+        quota: `{"research": 6}`. nodes: `"+2xh200:8"`. cancel: job ids. policy: `{"reclaim": False}`. target: as `submit`, with its
+        arguments. horizon: seconds, `"24h"` or a timedelta. The answer is a list of rows; `.to_dataframe()` needs pandas.
+        """
+        return self.forecasts.whatif(**asked)
+
+    def eta_report(self, queue: str | None = None) -> EtaReport:
+        """How well past estimates of start held."""
+        return self.forecasts.report(queue)
+
+    def explain_queue(self, name: str) -> dict[str, Any]:  # Any: JSON
+        """What a queue has, uses and may have, and why its jobs wait."""
+        return self.forecasts.explain_queue(name)
+
+    def timeline(self, since: float | str | timedelta = 3600.0) -> dict[str, Any]:  # Any: JSON
+        """Who held which slot in the last hour (or since), with the reason of each change."""
+        return self.forecasts.timeline(since)
 
     def job(self, id: str) -> Job:
         """The handle of a job that exists."""
@@ -277,6 +307,14 @@ class Client:
         nodes = self.cluster().get("nodes") or []
         return Listing(nodes, lambda items: node_table({"nodes": items}), "no nodes")
 
+    def cordon(self, node: str, *, drain: bool = False) -> NodeJson:
+        """Start nothing new on a node (the beginning of its id is enough). drain: move what runs there away, too."""
+        return cast("NodeJson", self.caller.json("POST", f"/nodes/{segment(node)}/{'drain' if drain else 'cordon'}"))
+
+    def uncordon(self, node: str) -> NodeJson:
+        """Use a node again."""
+        return cast("NodeJson", self.caller.json("POST", f"/nodes/{segment(node)}/uncordon"))
+
     def events(
         self, job: Job | str | None = None, *, follow: bool = False, after: int | None = None
     ) -> Iterator[EventJson]:
@@ -326,7 +364,7 @@ class Client:
             return False
         return True
 
-    def _request(self, command: Command, asked: Mapping[str, Any]) -> dict[str, object]:  # Any: arguments of submit
+    def request_of(self, command: Command, asked: Mapping[str, Any]) -> dict[str, object]:  # Any: arguments of submit
         """The body of POST /jobs."""
         body: dict[str, object] = {"kind": "command", **command.fields(), **gpu_fields(asked.get("gpus"))}
         plain = (

@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, assert_never
 
@@ -24,14 +25,18 @@ from heliostat.endpoints.render import Folders, Renderer
 from heliostat.endpoints.serve_rest import Application, ServeRefused, ServeRest, ServeState, ServeUnreachable
 from heliostat.endpoints.smoke import SmokeDesk, SmokeRequest
 from heliostat.endpoints.states import DeploymentState, IllegalDeploymentMove
-from heliostat.endpoints.steps import Act, Cancel, Forget, Memory, Move, Note, Say, TrySmoke, step
+from heliostat.endpoints.steps import Act, Cancel, Forget, Memory, Move, Note, Say, TrySmoke, step, without_serve
+from heliostat.endpoints.usage import Collector
+from heliostat.endpoints.wishes import wish_of
 from heliostat.endpoints.world import World
 from heliostat.endpoints.writer import HttpOptions, Writer
-from heliostat.store import Store, StoreUnavailable
+from heliostat.store import Store, StoreUnavailable, moves
 from heliostat.store.endpoint_tables import Deployment, Endpoint
 
 BUSY_S = 0.3
+COLLECT_S = 2.0
 IDLE_S = 10.0
+SCALING_S = 2.0
 TROUBLED_S = 2.0
 Log = Callable[[str, str, dict[str, Any]], None]  # level, event name, fields; Any: JSON
 RESTING = frozenset({DeploymentState.READY, DeploymentState.FAILED})
@@ -84,13 +89,19 @@ class EndpointService:
         smokes.done = self.look
         self.trouble = ""
         self.state = ServeState(running=False)
+        self.collector = Collector(parts.store, parts.folders, parts.clock_ms)
         self._writer = Writer(parts.rest, parts.http.choose)
         self._in_sync = False
+        self._names: list[str] = []
         self._wake = threading.Event()
 
     def look(self) -> None:
         """Something has changed: tick soon. From any thread."""
         self._wake.set()
+
+    @property
+    def woken(self) -> bool:
+        return self._wake.is_set()
 
     def run(self, stop: threading.Event) -> None:
         while not stop.is_set():
@@ -105,22 +116,36 @@ class EndpointService:
             except Exception:  # noqa: BLE001  (a bug: told; the next tick reads everything anew)
                 self._troubled(traceback.format_exc())
                 wait_s = TROUBLED_S
-            self._wake.wait(wait_s)
-            if stop.is_set():
-                break
             if wait_s == TROUBLED_S:
-                time.sleep(0.2)  # somebody keeps waking us while Ray is away
+                stop.wait(0.2)  # somebody may keep waking us while Ray is away
+            self._rest(wait_s)
         self.smokes.close()
+
+    def _rest(self, seconds: float) -> None:
+        """Until the next tick is due, or we are woken; what gateways count is taken in meanwhile."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._wake.wait(min(left, COLLECT_S)):
+            try:
+                self.collector.collect(self._names)
+            except (StoreUnavailable, OSError) as error:
+                self._troubled(str(error))
 
     def tick(self) -> float:
         """Seconds until the next one is due by itself."""
         self._wake.clear()
         now_ms = self.parts.clock_ms()
         seen = self._read(now_ms)
+        self._names = sorted(seen.endpoints)
         if not seen.endpoints and not self.state.applications:
             return IDLE_S
-        self.state = self.parts.rest.state()
+        try:
+            self.state = self.parts.rest.state()
+        except ServeUnreachable:
+            for act in without_serve(seen):
+                self._carry_out(act, seen, now_ms)
+            raise
         self._in_sync = self._writer.bring(self._renderer(seen).applications(seen), self.state, now_ms)
+        self._follow_wishes(seen, now_ms)
         acts = step(seen, self.state, Memory(dict(self.smokes.results), self._in_sync))
         self._forget_smokes(seen)
         for act in acts:
@@ -131,7 +156,9 @@ class EndpointService:
         changed = any(isinstance(act, Move | Forget) for act in acts)
         if changed:
             self.look()
-        return BUSY_S if changed or self._busy(seen) else IDLE_S
+        if changed or self._busy(seen):
+            return BUSY_S
+        return SCALING_S if any(row.replicas_min != row.replicas_max for row in seen.all_deployments()) else IDLE_S
 
     def application(self, name: str) -> Application | None:
         """As Serve showed it last."""
@@ -160,7 +187,8 @@ class EndpointService:
     def _busy(self, seen: World) -> bool:
         """Whether something is on its way that nobody would wake us for."""
         moving = any(
-            row.state not in RESTING and seen.grant(row).state not in (JobState.QUEUED, JobState.HELD)
+            (row.state not in RESTING or seen.grant(row).state is JobState.RESIZING)
+            and seen.grant(row).state not in (JobState.QUEUED, JobState.HELD)
             for row in seen.all_deployments()
         )
         removing_one = any(endpoint.removing_ms is not None for endpoint in seen.endpoints.values())
@@ -197,6 +225,25 @@ class EndpointService:
         if act.to is DeploymentState.READY:
             self._take_traffic(session, row, now_ms)
 
+    def _follow_wishes(self, seen: World, now_ms: int) -> None:
+        """A version that wants another number of replicas asks for it through its serving job."""
+        for row in seen.all_deployments():
+            if row.state != DeploymentState.READY or not seen.grant(row).holds:
+                continue
+            wish = wish_of(row, self.parts.folders.wishes, now_ms)
+            if wish != row.wish:
+                self.parts.store.write(partial(self._ask_for, deployment=row.id, wish=wish, now_ms=now_ms))
+                self.parts.control.changed(row.job)
+
+    def _ask_for(self, session: Session, deployment: int, wish: int, now_ms: int) -> None:
+        row = session.get_one(Deployment, deployment)
+        data = {"max_tasks": wish, "from": row.wish}
+        row.wish = wish
+        session.flush()
+        moves.change(
+            session, row.job, kind="job_changed", actor=rows.SYSTEM.user, now_ms=now_ms, data=data, max_tasks=wish
+        )
+
     def _take_traffic(self, session: Session, row: Deployment, now_ms: int) -> None:
         """What its deployment asked for, once."""
         endpoint = session.get_one(Endpoint, row.endpoint)
@@ -217,6 +264,7 @@ class EndpointService:
         endpoint = session.get(Endpoint, name)
         if endpoint is not None and not rows.deployments(session, name):
             rows.forget(session, endpoint, now_ms)
+            self.collector.drop(name)
 
     def _smoke(self, row: Deployment, seen: World) -> None:
         request = SmokeRequest(

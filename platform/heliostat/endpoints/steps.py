@@ -20,7 +20,7 @@ from heliostat.store.endpoint_tables import Deployment, Endpoint
 
 S = DeploymentState
 SMOKE_TRIES = 3
-STARTED, RELEASED, BROKEN = "started", "released", "broken"
+STARTED, RESIZED, RELEASED, BROKEN = "started", "resized", "released", "broken"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """A word to the control loop about the attempt of a serving job: started, released, broken (with why)."""
+    """A word to the control loop about the attempt of a serving job: started, resized, released, broken (with why)."""
 
     job: str
     attempt: int
@@ -103,12 +103,24 @@ def step(world: World, serve: ServeState, memory: Memory) -> list[Act]:
     return acts
 
 
+def without_serve(world: World) -> list[Act]:
+    """What can be said while Serve does not answer: whoever has no grant waits for one."""
+    acts: list[Act] = []
+    for row in world.all_deployments():
+        grant, state = world.grant(row), S(row.state)
+        if state in (S.WAITING, S.STARTING, S.CHECKING, S.READY) and not grant.ended and not grant.holds:
+            acts += _waiting(row, state, grant)
+    return acts
+
+
 def _deployment(world: World, row: Deployment, serve: ServeState, memory: Memory) -> list[Act]:
     grant = world.grant(row)
     app = serve.applications.get(version_app(row.endpoint, row.number))
     acts: list[Act] = []
     if grant.asked_back and app is None:
         acts.append(Say(row.job, grant.attempt, RELEASED))
+    if grant.state == "resizing" and app is not None and sum(app.replicas.values()) <= grant.tasks:
+        acts.append(Say(row.job, grant.attempt, RESIZED))
     state = S(row.state)
     match state:
         case S.RETIRING:

@@ -24,6 +24,10 @@ ELASTIC_KINDS: frozenset[str] = frozenset({"ray", "train", "tune"})
 """Kinds whose running leases on GPUs may be resized, between the job's own limits."""
 
 
+SERVE = "serve"
+"""The kind whose tasks are replicas of an endpoint: it grows and shrinks with what its load asks for."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobFilter:
     """What a list shows. Empty tuples and None: no condition."""
@@ -132,6 +136,11 @@ _DEFAULTS: dict[str, Any] = {  # Any: column values
 }
 
 
+def _stays_together(job: Job) -> bool:
+    """Whether its tasks share one node. Replicas of an endpoint are apart as they come."""
+    return job.kind != SERVE and ((job.kind == "command" and job.nodes == 1) or job.gpu_milli == 0)
+
+
 def core_spec(job: Job) -> JobSpec:
     """What the engine is told about this row."""
     return JobSpec(
@@ -144,12 +153,12 @@ def core_spec(job: Job) -> JobSpec:
         priority=job.priority,
         preemptibility=Preemptibility(job.preemptibility),
         flavors=(job.flavor,) if job.flavor else (),
-        spread="one_node" if (job.kind == "command" and job.nodes == 1) or job.gpu_milli == 0 else "any",
+        spread="one_node" if _stays_together(job) else "any",
         user=job.user,
         project=job.project,
         kind=job.kind,
         template=f"{job.user}/{job.name}",
-        elastic=job.kind in ELASTIC_KINDS and job.gpu_milli > 0,
+        elastic=job.kind == SERVE or (job.kind in ELASTIC_KINDS and job.gpu_milli > 0),
         max_runtime_ms=job.max_runtime_ms,
         dependencies=tuple(job.dependencies),
     )

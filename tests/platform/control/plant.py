@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from heliostat.control.drivers import DriverDesk
+from heliostat.control.hands import NoServing, Serving
 from heliostat.control.inbox import Inbox
 from heliostat.control.launch import Launcher, Package
 from heliostat.control.loop import Loop, Parts
@@ -138,6 +139,7 @@ class Plant:
         self.store = Store(f"sqlite:///{folder / 'heliostat.db'}")
         self.logged: list[tuple[str, str, dict[str, Any]]] = []  # Any: JSON
         self.outdated = ""
+        self.serving: Serving = NoServing()
         self._seq = 0
         self.restart_control()
 
@@ -162,6 +164,7 @@ class Plant:
             log=lambda level, event, fields: self.logged.append((level, event, fields)),
             reserve_cpu_milli=lambda: 4_000,
             on_outdated=self._outdated,
+            serving=self.serving,
         )
         self.loop = Loop(parts, self.inbox)
         self.loop.boot()
