@@ -219,5 +219,5 @@ def test_an_actor_and_a_task_go_through_remote_with_merged_options() -> None:
     task, actor = ray.remote_function.RemoteFunction._remote, ray.actor.ActorClass._remote
     for function, options in ((task, "task_options"), (actor, "actor_options")):
         names = parameters(function)
-        assert names[:3] == ["self", "args", "kwargs"], ray_changed(f"{function.__qualname__}", "boot.refusals")
-        assert options in names, ray_changed(f"{function.__qualname__} takes no **{options}", "boot.refusals")
+        assert names[:3] == ["self", "args", "kwargs"], ray_changed(f"{function.__qualname__}", "slots.placing")
+        assert options in names, ray_changed(f"{function.__qualname__} takes no **{options}", "slots.placing")

@@ -188,6 +188,8 @@ class SlotBroker:
             except BoardUnavailable as error:
                 logger.warning("lease board not reachable (%s); the last known lease stands", error)
                 continue
+            if lease.attempt != self._ledger.lease.attempt:
+                return _end()
             if lease.epoch > self._ledger.lease.epoch:
                 self._ledger.resize(lease)
                 self._tell()
