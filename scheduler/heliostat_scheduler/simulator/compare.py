@@ -6,7 +6,6 @@ ignores queues: fifo, sjf, srtf (these two know every duration) or tiresias. The
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from heliostat_scheduler.simulator.philly.replay import replay_group
 from heliostat_scheduler.simulator.philly.tenants import delays
 from heliostat_scheduler.simulator.progress import Progress
 from heliostat_scheduler.simulator.report import Replay, render
-from heliostat_scheduler.simulator.results import BASELINE_DIGEST, summary
+from heliostat_scheduler.simulator.results import BASELINE_DIGEST, Stopwatch, summary
 from heliostat_scheduler.simulator.scenarios import PROFILES
 from heliostat_scheduler.simulator.tables import BadInput
 
@@ -67,7 +66,7 @@ def compare(
 
 
 def _replay(name: str, trace: str, jobs: list[PhillyJob], nodes: int, quotas: dict[str, int]) -> Replay:
-    began = time.monotonic()
+    watch = Stopwatch()
     if name in YARDSTICKS:
         with Progress(name, len(jobs)) as bar:
             group = replay_group(jobs, nodes, name, bar.at, lambda _, __: None)
@@ -76,7 +75,7 @@ def _replay(name: str, trace: str, jobs: list[PhillyJob], nodes: int, quotas: di
         policy = Policy() if name == DEFAULT else replace(PROFILES[name], backfill=True)
         world = PhillyWorld(jobs, {}, policy, quotas, nodes, name=name)
         done, spans, digest = world.run(), world.spans, world.drive.policy_digest
-    row = summary("compare", name, trace, done, time.monotonic() - began, digest)
+    row = summary("compare", name, trace, done, watch, digest)
     begin, end = min(job.submit_s for job in jobs), max(job.finish_s for job in done)
     held = sum(span.gpus * (span.to_s - span.from_s) for span in spans)
     row["utilization"] = round(held / (nodes * GPUS_PER_NODE * max(1, end - begin)), 4)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from heliostat_scheduler.core.decisions import Decision, Discarded, Preempt, Resize, Start, Stop
@@ -97,9 +98,18 @@ class FaultRun:
         self.progress()
         if self.faults:
             self.disturb()
-        for order in self.engine.decide(self.now_ms).decisions:
-            self.obey(order)
+        self.carry_out(self.engine.decide(self.now_ms).decisions)
         self.check()
+
+    def carry_out(self, orders: Sequence[Decision]) -> None:
+        """Every job gets at most one order per plan: two would contradict each other."""
+        told: set[str] = set()
+        for order in orders:
+            if not isinstance(order, Discarded):
+                if order.job_id in told:
+                    raise Violation(f"seed {self.seed}: two orders for {order.job_id} in one plan at {self.now_ms} ms")
+                told.add(order.job_id)
+            self.obey(order)
 
     def progress(self) -> None:
         """Running jobs that are through report it."""

@@ -50,7 +50,7 @@ class FuzzRun(FaultRun):
                 raise Violation(f"seed {self.seed}: {order.job_id} was started and evicted with frozen inputs")
             if isinstance(order, Start):
                 started.add(order.job_id)
-            self.obey(order)
+        self.carry_out(orders)
         return bool(orders)
 
 

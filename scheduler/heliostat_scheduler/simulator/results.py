@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,16 @@ def peak_memory_mb() -> float:
     return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)
 
 
+class Stopwatch:
+    """Since it was made: elapsed time, and the time this process had a core (what counts on a busy machine)."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.monotonic(), time.process_time()
+
+    def read(self) -> dict[str, object]:
+        return {"wall_s": round(time.monotonic() - self._wall, 2), "cpu_s": round(time.process_time() - self._cpu, 2)}
+
+
 @dataclass(frozen=True, slots=True)
 class Finished:
     """One completed job. Times in seconds; `duration_s` is its run time on GPUs of its own, without any wait."""
@@ -40,7 +51,7 @@ class Finished:
 
 
 def summary(
-    suite: str, policy: str, trace: str, jobs: list[Finished], wall_s: float, policy_digest: str = ""
+    suite: str, policy: str, trace: str, jobs: list[Finished], watch: Stopwatch, policy_digest: str = ""
 ) -> dict[str, object]:
     """The keys of every trace suite. Percentiles interpolate linearly between order statistics."""
     jct = np.array([job.jct_s for job in jobs])
@@ -57,5 +68,5 @@ def summary(
         "makespan_s": round(max(job.finish_s for job in jobs), 3),
         "mean_delay_s": round(float(delay.mean()), 3),
         "preemptions": sum(job.preemptions for job in jobs),
-        "wall_s": round(wall_s, 2),
+        **watch.read(),
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import time
 
 from heliostat_scheduler.simulator import scenarios as conformance
 from heliostat_scheduler.simulator.load.generators import kai, kueue
@@ -17,7 +16,7 @@ from heliostat_scheduler.simulator.pollux import profiles
 from heliostat_scheduler.simulator.pollux.cluster import load_jobs, simulate
 from heliostat_scheduler.simulator.pollux.heliostat import PolluxWorld
 from heliostat_scheduler.simulator.pollux.yardsticks import Optimus, Tiresias, tune_fixed
-from heliostat_scheduler.simulator.results import BASELINE_DIGEST, summary, trace_name
+from heliostat_scheduler.simulator.results import BASELINE_DIGEST, Stopwatch, summary, trace_name
 from heliostat_scheduler.simulator.tables import BadInput
 
 Result = dict[str, object]
@@ -25,19 +24,19 @@ Result = dict[str, object]
 
 def muri(arguments: argparse.Namespace) -> Result:
     jobs = muri_data.load(arguments.trace)
-    began, digest = time.monotonic(), BASELINE_DIGEST
+    watch, digest = Stopwatch(), BASELINE_DIGEST
     if arguments.policy == "heliostat":
         world = MuriWorld(jobs)
         done, digest = world.run(), world.drive.policy_digest
     else:
         done = muri_replay(jobs, arguments.policy)
-    return summary("muri", arguments.policy, trace_name(arguments.trace), done, time.monotonic() - began, digest)
+    return summary("muri", arguments.policy, trace_name(arguments.trace), done, watch, digest)
 
 
 def pollux(arguments: argparse.Namespace) -> Result:
     applications = profiles.load(arguments.profiles)
     jobs = load_jobs(arguments.workloads, arguments.set, arguments.workload, applications)
-    began, digest = time.monotonic(), BASELINE_DIGEST
+    watch, digest = Stopwatch(), BASELINE_DIGEST
     if arguments.policy == "heliostat":
         world = PolluxWorld()
         done, digest = simulate(jobs, world.decide, world.tune), world.drive.policy_digest
@@ -45,7 +44,7 @@ def pollux(arguments: argparse.Namespace) -> Result:
         decide = (Tiresias() if arguments.policy == "tiresias" else Optimus()).decide
         done = simulate(jobs, decide, tune_fixed)
     trace = f"{arguments.set}-{arguments.workload}"
-    return summary("pollux", arguments.policy, trace, done, time.monotonic() - began, digest)
+    return summary("pollux", arguments.policy, trace, done, watch, digest)
 
 
 def decide(arguments: argparse.Namespace) -> Result:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import time
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from heliostat_scheduler.simulator.openb.fleet import Fleet
 from heliostat_scheduler.simulator.openb.heliostat import EnginePlacer
 from heliostat_scheduler.simulator.openb.replay import Measured
 from heliostat_scheduler.simulator.progress import Progress
-from heliostat_scheduler.simulator.results import BASELINE_DIGEST, peak_memory_mb, trace_name
+from heliostat_scheduler.simulator.results import BASELINE_DIGEST, Stopwatch, peak_memory_mb, trace_name
 
 SCORES = {"random": replay.anything, "bestfit": replay.bestfit, "fgd": replay.fgd}
 KEYS = ("alloc_pct_100", "alloc_pct_130", "frag_pct_50")
@@ -24,7 +23,7 @@ def openb(arguments: argparse.Namespace) -> dict[str, object]:
     """The keys of `bench openb`: mean and standard deviation over the seeds, and the tie rule in words."""
     nodes, pods = data.load_nodes(arguments.nodes), data.load_pods(arguments.pods)
     kinds = data.typical(pods)
-    began, digest, rows, engine_s = time.monotonic(), BASELINE_DIGEST, [], 0.0
+    watch, digest, rows, engine_s = Stopwatch(), BASELINE_DIGEST, [], 0.0
     random_ties = arguments.ties == "random" or arguments.policy == "random"
     for seed in range(arguments.seeds):
         rng = random.Random(f"{seed} ties")
@@ -45,7 +44,7 @@ def openb(arguments: argparse.Namespace) -> dict[str, object]:
         **{f"{key}_std": float(value) for key, value in zip(KEYS, std, strict=True)},
         "per_seed": [[round(float(value), 3) for value in row] for row in rows],
         "engine_s": round(engine_s, 2), "peak_memory_mb": peak_memory_mb(),
-        "wall_s": round(time.monotonic() - began, 2),
+        **watch.read(),
     }  # fmt: skip
 
 

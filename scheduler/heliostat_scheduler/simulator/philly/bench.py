@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -14,21 +13,28 @@ from heliostat_scheduler.simulator.philly.replay import Group, replay, waiting_i
 from heliostat_scheduler.simulator.philly.shortfall import Shortfall
 from heliostat_scheduler.simulator.philly.tenants import per_vc, static_delays
 from heliostat_scheduler.simulator.progress import Progress
-from heliostat_scheduler.simulator.results import BASELINE_DIGEST, Finished, peak_memory_mb, summary, trace_name
+from heliostat_scheduler.simulator.results import (
+    BASELINE_DIGEST,
+    Finished,
+    Stopwatch,
+    peak_memory_mb,
+    summary,
+    trace_name,
+)
 from heliostat_scheduler.simulator.tables import BadInput
 
 
 def philly(arguments: argparse.Namespace) -> dict[str, object]:
-    """The keys of `bench philly`. `wall_s` and `peak_memory_mb` are those of the replay, without the static references."""
+    """The keys of `bench philly`. `wall_s`, `cpu_s` and `peak_memory_mb` are those of the replay, without the static references."""
     vcs = data.load_vcs(arguments.vcs)
     jobs = data.load_jobs(arguments.trace, vcs)
     name = f"{trace_name(arguments.trace)} on {arguments.cluster}"
     if arguments.policy == "heliostat":
         return _heliostat(arguments, vcs, jobs, name)
-    began = time.monotonic()
+    watch = Stopwatch()
     pooled = arguments.cluster == "P3"
     done, shortfall = _pooled(jobs, vcs, arguments.policy) if pooled else (_apart(jobs, vcs, arguments.policy), 0.0)
-    result = summary("philly", arguments.policy, name, done, time.monotonic() - began, BASELINE_DIGEST)
+    result = summary("philly", arguments.policy, name, done, watch, BASELINE_DIGEST)
     return result | {"shortfall_gpu_h": shortfall, "per_vc": per_vc(done, {}), "peak_memory_mb": peak_memory_mb()}
 
 
@@ -74,7 +80,7 @@ def _after(at: Callable[[int], None], before: int) -> Callable[[int], None]:
 def _heliostat(
     arguments: argparse.Namespace, vcs: dict[str, int], jobs: list[PhillyJob], name: str
 ) -> dict[str, object]:
-    began = time.monotonic()
+    watch = Stopwatch()
     if arguments.cluster == "P3":
         tenant = {job.id: job.vc for job in jobs}
         world = PhillyWorld([replace(job, vc=POOL) for job in jobs], {POOL: sum(vcs.values())})
@@ -82,7 +88,7 @@ def _heliostat(
     else:
         world = PhillyWorld(jobs, vcs)
         done = world.run()
-    result = summary("philly", "heliostat", name, done, time.monotonic() - began, world.drive.policy_digest)
+    result = summary("philly", "heliostat", name, done, watch, world.drive.policy_digest)
     result |= {"shortfall_gpu_h": world.shortfall.gpu_h, "peak_memory_mb": peak_memory_mb()}
     static = static_delays(jobs, vcs, arguments.trace) if arguments.cluster == "P2" else {}
     return result | {
