@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from heliostat.control.port import ControlError
+from heliostat.forecasting.link import Eta
 from heliostat.store import Store, jobs, moves
 from heliostat_scheduler.core.lifecycle import TERMINAL, JobState
 from heliostat_scheduler.core.model import JobSpec
@@ -23,6 +24,9 @@ class FakeControl:
         self.reasons: dict[str, Reason] = {}
         self.positions: dict[str, int] = {}
         self.explanations: dict[str, dict[str, Any]] = {}
+        self.eta_of: dict[str, Eta] = {}
+        self.questions: list[dict[str, Any]] = []
+        self.forecasts: dict[str, Any] | None = None
         self.bridge_up = True
         self.now_ms = 2_000
 
@@ -40,6 +44,14 @@ class FakeControl:
     def cancel(self, job_id: str, actor: str) -> None:
         self.calls.append(("cancel", job_id, actor))
         self.move(job_id, JobState.CANCELLED, actor)
+
+    def node(self, what: str, node_id: str, actor: str) -> None:
+        self.calls.append(("node", what, node_id, actor))
+        states = {"cordon": "cordoned", "drain": "draining", "uncordon": "up"}
+        found = [node for node in self.nodes if node["id"] == node_id]
+        if not found:
+            raise ControlError("unknown_node", f"There is no node {node_id} now.")
+        found[0]["state"] = states[what]
 
     def hold(self, job_id: str, actor: str) -> None:
         self.move(job_id, JobState.HELD, actor)
@@ -75,7 +87,21 @@ class FakeControl:
     def standings(self, job_ids: Sequence[str]) -> dict[str, tuple[Reason | None, int | None]]:
         return {job_id: (self.reason(job_id), self.position(job_id)) for job_id in job_ids}
 
-    def explain(self, job_id: str) -> dict[str, Any]:
+    def etas(self, job_ids: Sequence[str]) -> dict[str, Eta]:
+        return {job_id: self.eta_of[job_id] for job_id in job_ids if job_id in self.eta_of}
+
+    def explain_queue(self, name: str) -> dict[str, Any]:
+        if name not in ("default", "research"):
+            raise ControlError("unknown_queue", f"There is no queue {name}.", "Queues: default, research")
+        return {"name": name, "sentence": "no job waits here", "first": None, "waiting_by_reason": {}, "borrowers": []}
+
+    def forecast(self, question: dict[str, Any], patience_s: float) -> dict[str, Any]:
+        self.questions.append(question)
+        if self.forecasts is None:
+            raise ControlError("busy", "The forecasting process is starting.", "Try again in a moment.")
+        return self.forecasts
+
+    def explain(self, job_id: str, patience_s: float = 0.0) -> dict[str, Any]:
         return self.explanations.get(
             job_id, {"job_id": job_id, "code": None, "blockers": [], "remedies": [], "facts": {}}
         )

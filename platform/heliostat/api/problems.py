@@ -118,7 +118,8 @@ def problem_of(error: Exception) -> Problem:
 
 
 def _control(error: ControlError) -> Problem:
-    status = {"unknown_job": 404, "wrong_state": 409, "busy": 503}.get(error.code, 409)
+    unknown = {"unknown_job": 404, "unknown_queue": 404, "unknown_node": 404}
+    status = {**unknown, "bad_question": 400, "wrong_state": 409, "busy": 503}.get(error.code, 409)
     return Problem(status, error.code, str(error), error.remedy, headers={"Retry-After": "1"} if status == 503 else {})
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from heliostat_scheduler.core import codec
 from heliostat_scheduler.core.model import JobSpec
 from heliostat_scheduler.core.reasons import Reason
 from heliostat_scheduler.live.protocol import NodeJoined
@@ -16,15 +17,18 @@ from sqlalchemy import select
 
 from heliostat import local
 from heliostat.control import explaining, log_files
+from heliostat.control.foretelling import Foretelling
 from heliostat.control.loop import Loop
-from heliostat.control.messages import Asked, JobTold, QueuesTold
+from heliostat.control.messages import Asked, JobTold, NodeAsked, QueuesTold
 from heliostat.control.port import ControlError
+from heliostat.forecasting.link import Eta, Forecaster
 from heliostat.local.records import RayRecord
 from heliostat.settings import Settings
 from heliostat.store import Store, jobs
 from heliostat.store.tables import Attempt, Lease, Node
 
 ANSWER_S = 15.0
+PLAN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,9 @@ class Surroundings:
 
 
 class LivePort:
-    def __init__(self, loop: Loop, store: Store, around: Surroundings) -> None:
+    def __init__(self, loop: Loop, store: Store, around: Surroundings, forecaster: Forecaster | None = None) -> None:
+        self._forecaster = forecaster
+        self._foretelling = Foretelling(loop, store, forecaster)
         self._loop = loop
         self._store = store
         self._around = around
@@ -66,13 +72,15 @@ class LivePort:
     def release(self, job_id: str, actor: str) -> None:
         self._ask("release", job_id, actor)
 
+    def node(self, what: str, node_id: str, actor: str) -> None:
+        answer: Future[None] = Future()
+        self._loop.inbox.post(NodeAsked(what, node_id, actor, answer))
+        _wait_for(answer)
+
     def _ask(self, what: str, job_id: str, actor: str) -> None:
         answer: Future[None] = Future()
         self._loop.inbox.post(Asked(what, job_id, actor, answer))
-        try:
-            answer.result(ANSWER_S)
-        except TimeoutError as error:
-            raise ControlError("busy", "The control plane is busy.", "Try again; helio doctor says why.") from error
+        _wait_for(answer)
 
     # ---- read ----------------------------------------------------------------------------------------------------------
 
@@ -89,23 +97,31 @@ class LivePort:
             engine = self._loop.engine
             return {job_id: (engine.reason(job_id), engine.position(job_id)) for job_id in job_ids}
 
-    def explain(self, job_id: str) -> dict[str, Any]:  # Any: JSON
+    def explain(self, job_id: str, patience_s: float = 0.0) -> dict[str, Any]:  # Any: JSON
         with self._store.read() as session:
             job = jobs.find(session, job_id)
         if job is None:
             raise ControlError("unknown_job", f"There is no job {job_id}.")
-        now_ms = self._loop.parts.clock.now_ms()
-        with self._loop.engine_lock:
-            known = job_id in self._loop.desk.waiting
-            explanation = self._loop.engine.explain(job_id, now_ms) if known else None
-            position = self._loop.engine.position(job_id) if known else None
-        return explaining.of_job(job, explanation, position, now_ms)
+        return self._foretelling.explain(job, patience_s)
+
+    def explain_queue(self, name: str) -> dict[str, Any]:  # Any: JSON
+        return self._foretelling.explain_queue(name)
+
+    def etas(self, job_ids: Sequence[str]) -> dict[str, Eta]:
+        return {} if self._forecaster is None else self._forecaster.etas(job_ids)
+
+    def forecast(self, question: dict[str, Any], patience_s: float) -> dict[str, Any]:  # Any: JSON
+        if self._forecaster is None:
+            raise ControlError("busy", "This control plane has no forecasting process.")
+        return self._forecaster.ask(question, patience_s)
 
     def whatif_submit(self, spec: JobSpec) -> dict[str, Any]:  # Any: JSON
+        if self._forecaster is not None and self._forecaster.ready:
+            return self._forecaster.ask({"ask": "plan", "job": codec.encode(spec)}, PLAN_S)
         now_ms = self._loop.parts.clock.now_ms()
         with self._loop.engine_lock:
-            body = self._loop.engine.snapshot()
-        return explaining.of_submission(body, spec, now_ms)
+            engine = self._loop.engine.fork()
+        return explaining.of_submission(engine, spec, now_ms)
 
     def queue_usage(self) -> list[dict[str, Any]]:  # Any: JSON
         with self._loop.engine_lock:
@@ -126,8 +142,12 @@ class LivePort:
             connected = self._loop.bridge.connected
             activity = dict(self._loop.activity)
             blocked = dict(self._loop.bridge.blocked)
+            states = {node.node: self._loop.nodes.state(node) for node in nodes}
             policy_digest = self._loop.engine.policy_digest()
-        shown = [_node(node, held, activity, blocked) for node in sorted(nodes, key=lambda n: (not n.is_head, n.node))]
+        shown = [
+            _node(node, states[node.node], held, activity, blocked)
+            for node in sorted(nodes, key=lambda n: (not n.is_head, n.node))
+        ]
         record = self._around.cluster()
         return {
             "nodes": shown + [_lost_node(node, sizes=not shown and node.seen_ms == lost[0].seen_ms) for node in lost],
@@ -156,15 +176,22 @@ class LivePort:
         return [asdict(finding) for finding in local.doctor(self._around.settings)]
 
 
+def _wait_for(answer: Future[None]) -> None:
+    try:
+        answer.result(ANSWER_S)
+    except TimeoutError as error:
+        raise ControlError("busy", "The control plane is busy.", "Try again; helio doctor says why.") from error
+
+
 def _node(
-    node: NodeJoined, held: dict[str, str], activity: dict[str, int], blocked: dict[str, str]
+    node: NodeJoined, state: str, held: dict[str, str], activity: dict[str, int], blocked: dict[str, str]
 ) -> dict[str, Any]:  # Any: JSON
     first = node.slots[0] if node.slots else None
     return {
         "id": node.node,
         "ip": node.ip,
         "flavor": node.flavor,
-        "state": "up",
+        "state": state,
         "is_head": node.is_head,
         "slots": [
             {

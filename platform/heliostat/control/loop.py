@@ -31,6 +31,7 @@ from heliostat_scheduler.core.events import (
     Utilized,
 )
 from heliostat_scheduler.core.model import Policy
+from heliostat_scheduler.live.protocol import NodeJoined, NodeLost
 from sqlalchemy.orm import Session
 
 from heliostat.control import decision_log, receipts, rows, terms
@@ -55,10 +56,12 @@ from heliostat.control.messages import (
     JobTold,
     LogSaved,
     Message,
+    NodeAsked,
     QueuesTold,
     ServingSaid,
     SlotsRead,
 )
+from heliostat.control.nodes import NodeKeeper
 from heliostat.control.outbox import Outbox, Step
 from heliostat.control.port import ControlError
 from heliostat.control.reconcile import Reconciler
@@ -101,7 +104,7 @@ class Loop:
         self.cycles = 0
         self.trouble = ""
         self.activity: dict[str, int] = {}
-        self._answers: list[Asked] = []
+        self._answers: list[Asked | NodeAsked] = []
         self._build()
 
     def _build(self) -> None:
@@ -113,6 +116,7 @@ class Loop:
         self.desk = Desk(parts.store, self.executor, self.reconciler)
         self.why = WhySweep(self.desk.waiting, self.engine.reason)
         self.deadlines = Deadlines(self.executor)
+        self.nodes = NodeKeeper(parts.store, self.executor)
         self.drivers = DriverReader(self.executor)
         self.serving = ServingReader(self.executor)
         self.bridge = BridgeReader(
@@ -140,6 +144,7 @@ class Loop:
             out = Outbox(partial(self._apply, now_ms))
             self._queues(out)
             self.reconciler.load(self.parts.store, out, now_ms)
+            self.nodes.load()
             body, digest, cycle = self.engine.snapshot(), self.engine.digest(), self.cycles
             out.step("snapshot", lambda s: decision_log.keep_snapshot(s, cycle, now_ms, body, digest))
             self._events.clear()  # they are in the snapshot
@@ -170,6 +175,8 @@ class Loop:
             self._messages(self.inbox.drain(), out, now_ms)
             self._look_at_head(out, now_ms)
             self.deadlines.tick(out, now_ms, connected=self.bridge.connected)
+            if self.bridge.connected:
+                self.nodes.tick(out, now_ms)
             if self._cycle_due(now_ms):
                 self._cycle(out, now_ms)
             self.why.tick(out, now_ms)
@@ -207,6 +214,8 @@ class Loop:
                     self.desk.arrived(new, out)
                     new = []
                     self._asked(message, out, now_ms)
+                case NodeAsked():
+                    self._asked(message, out, now_ms)
                 case QueuesTold():
                     self._queues(out)
                 case BridgeSaid():
@@ -230,12 +239,19 @@ class Loop:
     def _bridge_said(self, said: BridgeSaid, out: Outbox, now_ms: int) -> None:
         flavors = self._flavors()
         self.bridge.read(said.fact, out, now_ms)
+        if isinstance(said.fact, NodeJoined):
+            self.nodes.joined(said.fact, out)
+        elif isinstance(said.fact, NodeLost):
+            self.nodes.told.discard(said.fact.node)
         if self._flavors() != flavors:
             self._queues(out)
 
-    def _asked(self, asked: Asked, out: Outbox, now_ms: int) -> None:
+    def _asked(self, asked: Asked | NodeAsked, out: Outbox, now_ms: int) -> None:
         try:
-            self.desk.asked(asked, out, now_ms)
+            if isinstance(asked, NodeAsked):
+                self.nodes.asked(asked, out, now_ms)
+            else:
+                self.desk.asked(asked, out, now_ms)
         except ControlError as error:
             asked.answer.set_exception(error)
         else:
@@ -334,6 +350,8 @@ class Loop:
 
     def _due(self, now_ms: int) -> int | None:
         moments = [self.deadlines.next_ms(connected=self.bridge.connected), self._next_decision_ms()]
+        if self.bridge.connected:
+            moments.append(self.nodes.next_ms())
         if self.executor.attempts or self.executor.nodes:
             moments.append(self._next_head_look_ms)
         if self.why.left:

@@ -41,6 +41,8 @@ from heliostat.control.ray_jobs import DashboardJobs
 from heliostat.control.tails import ThreadPool, WebSocketTails
 from heliostat.control.telemetry import DashboardTelemetry, TelemetryPoll
 from heliostat.endpoints.assembly import assemble
+from heliostat.forecasting.exporting import BadWebhook, Exporter
+from heliostat.forecasting.link import Forecaster
 from heliostat.local import records
 from heliostat.local.ports import own_addresses
 from heliostat.local.records import ControlRecord, ProcessId
@@ -118,7 +120,9 @@ class ControlPlane:
             self.inbox,
         )
         around = Surroundings(settings, version("heliostat"), self.head.record, self.link.pid, self.clock.now_ms())
-        self.port = LivePort(self.loop, self.store, around)
+        self.forecaster = Forecaster(self.store, settings.logs_dir / "forecast.log", log, self.clock.now_ms)
+        self.exporter = Exporter(self.store, settings.heads_path, settings.audit_webhook, self.clock.now_ms, log)
+        self.port = LivePort(self.loop, self.store, around, self.forecaster)
         options = DoorOptions(hosts=_names(host))
         self.app = create_app(
             self.store, self.port, settings, options=options, clock_ms=self.clock.now_ms, endpoints=self.endpoints
@@ -144,11 +148,13 @@ class ControlPlane:
             threading.Thread(target=self.loop.run, args=(self.stop,), name="control-loop", daemon=True),
             threading.Thread(target=poll.run, args=(self.stop,), name="telemetry", daemon=True),
             threading.Thread(target=self.registrar.run, args=(self.stop,), name="registrar", daemon=True),
+            threading.Thread(target=self.exporter.run, args=(self.stop,), name="heads", daemon=True),
             threading.Thread(target=self.endpoints.run, args=(self.stop,), name="endpoints", daemon=True),
         ]
         for thread in threads:
             thread.start()
         self.link.start()
+        self.forecaster.start()
         log("info", "control_started", {"pid": os.getpid(), "term": self.loop.executor.term})
         with self._ending(threads[0]):
             self.server.run()
@@ -165,6 +171,7 @@ class ControlPlane:
             self.inbox.wake()
             self.endpoints.look()
             loop_thread.join(10)
+            self.forecaster.close()
             self.link.close(self._farewell())
             self.pool.close()
             self.dashboard.close()
@@ -217,6 +224,9 @@ def main() -> int:
         plane = ControlPlane(settings, given.host or settings.host, given.port or settings.port)
     except StoreError as error:
         log("error", "store_unusable", {"text": str(error), "remedy": error.remedy})
+        return 2
+    except BadWebhook as error:
+        log("error", "webhook_refused", {"text": str(error), "remedy": "Correct audit_webhook in config.toml."})
         return 2
     return plane.run()
 

@@ -114,6 +114,16 @@ class Asked:
     answer: Future[None] = field(compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class NodeAsked:
+    """A door wants a node out of use or back: `cordon`, `drain` or `uncordon`."""
+
+    what: str
+    node: str
+    actor: str
+    answer: Future[None] = field(compare=False)
+
+
 Message = (
     BridgeSaid
     | BridgeLost
@@ -127,4 +137,5 @@ Message = (
     | JobTold
     | QueuesTold
     | Asked
+    | NodeAsked
 )

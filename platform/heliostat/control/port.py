@@ -7,14 +7,18 @@ store already, and they return at once. `cancel`, `hold` and `release` return af
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from heliostat_scheduler.core.model import JobSpec
 from heliostat_scheduler.core.reasons import Reason
 
+if TYPE_CHECKING:
+    from heliostat.forecasting.link import Eta
+
 
 class ControlError(Exception):
-    """A request that cannot be carried out. `code`: `unknown_job`, `wrong_state` or `busy` (try again)."""
+    """A request that cannot be carried out. `code`: `unknown_job`, `unknown_queue`, `unknown_node`, `wrong_state`, `bad_question` or
+    `busy` (try again)."""
 
     def __init__(self, code: str, message: str, remedy: str = "") -> None:
         super().__init__(message)
@@ -37,6 +41,10 @@ class ControlPort(Protocol):
 
     def release(self, job_id: str, actor: str) -> None: ...
 
+    def node(self, what: str, node_id: str, actor: str) -> None:
+        """`cordon`, `drain` or `uncordon` a node; returns when it stands in the node's row. ControlError `unknown_node`."""
+        ...
+
     def reason(self, job_id: str) -> Reason | None:
         """Why the job waits; None when it does not."""
         ...
@@ -49,7 +57,19 @@ class ControlPort(Protocol):
         """(reason, position) of many jobs at once: for pages, which must not ask the engine a hundred times."""
         ...
 
-    def explain(self, job_id: str) -> dict[str, Any]: ...
+    def etas(self, job_ids: Sequence[str]) -> dict[str, Eta]:
+        """When these waiting jobs start, where it has been estimated."""
+        ...
+
+    def explain(self, job_id: str, patience_s: float = 0.0) -> dict[str, Any]:
+        """patience_s: how long to wait for remedies that are still being tried; `remedies_complete` says whether they are in."""
+        ...
+
+    def explain_queue(self, name: str) -> dict[str, Any]: ...
+
+    def forecast(self, question: dict[str, Any], patience_s: float) -> dict[str, Any]:
+        """Ask the forecasting process; see `heliostat.forecasting.questions`. ControlError `busy` or `bad_question`."""
+        ...
 
     def whatif_submit(self, spec: JobSpec) -> dict[str, Any]: ...
 
