@@ -29,7 +29,7 @@ LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 MAX_RAY_DIR_CHARS = 34
 """Ray puts Unix sockets up to 70 characters below this folder, and their paths may have 107 bytes."""
 PROFILE_KEYS = frozenset({"url", "token_file", "project"})
-SERVER_KEYS = frozenset({"host", "port"})
+SERVER_KEYS = frozenset({"host", "port", "audit_webhook"})
 
 
 class SettingsError(Exception):
@@ -51,6 +51,7 @@ class Settings:
     profile: name of the profile in use, empty for the local installation.
     project: project that submissions go to when they name none, empty for the token's own.
     host, port: where `helio up` listens on this machine.
+    audit_webhook: where the heads of the audit and decision logs are posted to every hour; empty: nowhere.
     """
 
     home: Path
@@ -61,6 +62,7 @@ class Settings:
     project: str = ""
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
+    audit_webhook: str = ""
 
     @property
     def config_path(self) -> Path:
@@ -77,6 +79,11 @@ class Settings:
     @property
     def ray_state_path(self) -> Path:
         return self.state_dir / "ray.json"
+
+    @property
+    def heads_path(self) -> Path:
+        """Where the heads of the hash chains are exported to."""
+        return self.state_dir / "heads.jsonl"
 
     @property
     def database_path(self) -> Path:
@@ -145,6 +152,7 @@ def load(
         project=env.get("HELIOSTAT_PROJECT") or chosen.get("project", ""),
         host=host,
         port=port,
+        audit_webhook=_text(server, "audit_webhook", where),
     )
 
 

@@ -42,7 +42,7 @@ async def submit(
 ) -> Response:
     """Queue a job; answered when it is stored. With `plan=true`: what would happen, and nothing is stored."""
     now = doors.clock_ms()
-    asked = _asked(submission)
+    asked = asked_of(submission)
     accepted = accept(
         asked,
         principal=caller,
@@ -72,7 +72,7 @@ async def submit(
     return response
 
 
-def _asked(body: models.JobSubmission) -> Asked:
+def asked_of(body: models.JobSubmission) -> Asked:
     fields: dict[str, Any] = body.model_dump(exclude={"command", "gpus", "entrypoint"})  # Any: field values
     if body.gpus is not None:
         if body.min_gpus is not None or body.max_gpus is not None:
@@ -214,10 +214,15 @@ def act(doors: Doors, row: Job, caller: Principal, verb: str, rid: str) -> bool:
 
 
 @router.get("/{job_id}/explanation", operation_id="explain_job")
-def explain(job_id: str, doors: TheDoors, caller: Caller) -> dict[str, Any]:  # Any: JSON
-    """Why the job is where it is, what was checked, and what would help."""
+def explain(
+    job_id: str, doors: TheDoors, caller: Caller, wait_s: Annotated[float, Query(ge=0, le=30)] = 0.0
+) -> dict[str, Any]:  # Any: JSON
+    """Why the job is where it is, what was checked, what would help, and when it starts.
+
+    Where many jobs wait, the remedies may still be on trial (`remedies_complete`: false): ask again, or with `wait_s`.
+    """
     row = doors.job(job_id, caller)
-    told = doors.control.explain(row.id)
+    told = {**doors.control.explain(row.id, wait_s), **views.eta_fields(doors.control.etas([row.id]).get(row.id), row)}
     with doors.store.read() as session:
         hidden = foreign_jobs(session, named_in(told), caller)
     return masked(told, hidden)

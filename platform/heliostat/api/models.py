@@ -99,6 +99,8 @@ class Job(Model):
     reason: Reason | None
     position: int | None
     estimated_start: str | None
+    estimated_start_p90: str | None = None
+    estimate_made: str | None = None
     gpus: Gpus
     cpus: float
     tasks: Tasks

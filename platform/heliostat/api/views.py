@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from heliostat.api import models
 from heliostat.control.port import ControlPort
+from heliostat.forecasting.link import Eta
 from heliostat.store import tables as t
 from heliostat.store.reasons import reason_from, sentence_of
 
@@ -50,7 +51,10 @@ def job_views(session: Session, rows: Sequence[t.Job], control: ControlPort, now
     running = _running(session, [row.id for row in rows if row.state in HOLDING])
     waiting = [row.id for row in rows if row.state in WAITING]
     standings = control.standings(waiting) if waiting else {}
-    return [_view(row, standings.get(row.id, UNKNOWN), running.get(row.id, 0), now_ms) for row in rows]
+    etas = control.etas(waiting) if waiting else {}
+    return [
+        _view(row, standings.get(row.id, UNKNOWN), running.get(row.id, 0), now_ms, etas.get(row.id)) for row in rows
+    ]
 
 
 def job_view(session: Session, row: t.Job, control: ControlPort, now_ms: int) -> models.Job:
@@ -66,7 +70,20 @@ def fresh_view(row: t.Job, now_ms: int) -> models.Job:
     return _view(row, UNKNOWN, 0, now_ms)
 
 
-def _view(row: t.Job, standing: tuple[Reason | None, int | None], running: int, now_ms: int) -> models.Job:
+def eta_fields(eta: Eta | None, row: t.Job) -> dict[str, str | None]:
+    """What a waiting job was told last about its start; nothing where nothing was estimated."""
+    if eta is None or row.state not in WAITING:
+        return {}
+    return {
+        "estimated_start": rfc3339(eta.p50_ms),
+        "estimated_start_p90": rfc3339(eta.p90_ms),
+        "estimate_made": at(eta.made_ms),
+    }
+
+
+def _view(
+    row: t.Job, standing: tuple[Reason | None, int | None], running: int, now_ms: int, eta: Eta | None = None
+) -> models.Job:
     state = JobState(row.state)
     waiting = state in WAITING
     current, position = standing
@@ -88,7 +105,10 @@ def _view(row: t.Job, standing: tuple[Reason | None, int | None], running: int, 
         state_since=at(row.state_since_ms),
         reason=reason_view(reason),
         position=position,
-        estimated_start=rfc3339(reason.until_ms) if waiting and reason is not None else None,
+        **(
+            {"estimated_start": rfc3339(reason.until_ms) if waiting and reason is not None else None}
+            | eta_fields(eta, row)
+        ),
         gpus=models.Gpus(min=row.min_tasks * per_task, max=row.max_tasks * per_task, held=running * per_task),
         cpus=row.cpu_milli / 1000,
         tasks=models.Tasks(min=row.min_tasks, max=row.max_tasks, running=running),

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from heliostat.cli.app import App, json_option, pass_app, show, show_json
+from heliostat.cli.app import App, hint, json_option, pass_app, show, show_json
 from heliostat.cli.submit import priority_value
-from heliostat.render.explain import explanation_text
+from heliostat.render.explain import explanation_text, queue_text, remedies_text
 from heliostat.render.jobs import job_line
 
 if TYPE_CHECKING:
@@ -17,13 +17,27 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", required=False)
+@click.option("--queue", metavar="NAME", help="Explain a queue instead of a job.")
 @json_option
 @pass_app
-def explain(app: App, job: str, as_json: bool) -> None:
-    """Why JOB waits (or has what it has): the reason, its numbers, and what would help, with the command to copy."""
-    told = app.client().job(job).explain()
-    show_json(told.raw) if as_json else show(explanation_text(told.raw, app.now()))
+def explain(app: App, job: str | None, queue: str | None, as_json: bool) -> None:
+    """Why JOB waits (or has what it has): the reason, its numbers, when it starts, and what would help, with the command to copy."""
+    if (job is None) == (queue is None):
+        raise click.UsageError("Name a JOB, or a queue with --queue NAME.")
+    if queue is not None:
+        of_queue = app.client().explain_queue(queue)
+        show_json(of_queue) if as_json else show(queue_text(of_queue))
+        return
+    handle = app.client().job(str(job))
+    if as_json:
+        show_json(handle.explain().raw)
+        return
+    told = handle.explain(wait=0)
+    show(explanation_text(told.raw, app.now()))
+    if not told.raw.get("remedies_complete", True):
+        hint("  what would help is being tried ...")
+        show(remedies_text(handle.explain(wait=25).raw, app.now()))
 
 
 def _each(app: App, jobs: tuple[str, ...], act: Callable[[Job], Job], as_json: bool) -> None:

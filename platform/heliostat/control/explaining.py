@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -13,31 +14,54 @@ from heliostat_scheduler.core.model import MEMORY, UNLIMITED
 from heliostat_scheduler.core.reasons import sentence
 
 if TYPE_CHECKING:
-    from heliostat_scheduler.core.explain import Explanation
+    from heliostat_scheduler.core.explain import Check, Explanation
 
 from heliostat.store.reasons import reason_from
 from heliostat.store.tables import Job
 
 
-def of_job(job: Job, explanation: Explanation | None, position: int | None, now_ms: int) -> dict[str, Any]:  # Any: JSON
-    """Why the job is where it is. Without an explanation (it does not wait): the reason of its last move."""
-    told = reason_from(job.reason) if job.reason is not None else None
-    reason = explanation.reason if explanation is not None else told
+def of_job(
+    job: Job,
+    told: dict[str, Any] | None,
+    position: int | None,
+    now_ms: int,
+    *,
+    checks: Sequence[Check] = (),
+    story: Sequence[dict[str, Any]] = (),
+    complete: bool = True,
+) -> dict[str, Any]:  # Any: JSON
+    """Why the job is where it is. told: its explanation while it waits; else the reason of its last move, what protects it (`checks`)
+    and what happened to it so far (`story`). complete: False while remedies are still being tried."""
+    waiting = told is not None
+    reason = _reason(reason_from(job.reason) if job.reason is not None else None)
     return {
         "job_id": job.id,
         "state": job.state,
-        **_reason(reason),
-        "remedies": [] if explanation is None else [_remedy(remedy) for remedy in explanation.remedies],
-        "checks": [] if explanation is None else [_check(check) for check in explanation.checks],
-        "position": position,
-        "estimated_start": None if explanation is None else _time(explanation.estimated_start_ms),
-        "as_of": _time(now_ms),
+        **{key: (told or reason)[key] for key in ("code", "sentence", "facts", "blockers")},
+        "remedies": told["remedies"] if told is not None else [],
+        "remedies_complete": complete,
+        "checks": told["checks"] if told is not None else [_check(check) for check in checks],
+        "story": list(story),
+        "position": position if waiting else None,
+        "estimated_start": told["estimated_start"] if told is not None else None,
+        "as_of": time_of(now_ms),
     }
 
 
-def of_submission(snapshot: bytes, spec: JobSpec, now_ms: int) -> dict[str, Any]:  # Any: JSON
+def of_explanation(explanation: Explanation) -> dict[str, Any]:  # Any: JSON
+    """An explanation of the engine."""
+    return {
+        **_reason(explanation.reason),
+        "remedies": [_remedy(remedy) for remedy in explanation.remedies],
+        "checks": [_check(check) for check in explanation.checks],
+        "position": explanation.position,
+        "estimated_start": time_of(explanation.estimated_start_ms),
+    }
+
+
+def of_submission(engine: Engine, spec: JobSpec, now_ms: int) -> dict[str, Any]:  # Any: JSON
     """What would happen to this job if it were submitted now, on a copy of the engine."""
-    engine = Engine.restore(snapshot)
+    engine = engine.fork()
     engine.apply(JobSubmitted(spec), now_ms)
     plan = engine.decide(now_ms)
     start = next((d for d in plan.decisions if isinstance(d, Start) and d.job_id == spec.id), None)
@@ -46,21 +70,47 @@ def of_submission(snapshot: bytes, spec: JobSpec, now_ms: int) -> dict[str, Any]
             "fits": True,
             "starts_now": True,
             "position": None,
-            "estimated_start": _time(now_ms),
+            "estimated_start": time_of(now_ms),
             "reason": None,
             "remedies": [],
             "evicts": [],
+            "nodes": list(dict.fromkeys(place.node for place in start.places)),
         }
     explanation = engine.explain(spec.id, now_ms)
     return {
         "fits": explanation.reason.code.value not in ("NeverFits", "FlavorMismatch"),
         "starts_now": False,
         "position": engine.position(spec.id),
-        "estimated_start": _time(explanation.estimated_start_ms),
+        "estimated_start": time_of(explanation.estimated_start_ms),
         "reason": _reason(explanation.reason),
         "remedies": [_remedy(remedy) for remedy in explanation.remedies],
         "evicts": [d.job_id for d in plan.decisions if not isinstance(d, Start)],
+        "nodes": [],
     }
+
+
+def of_queue(
+    usage: QueueUsage, waiting: Sequence[tuple[str, Reason]], borrowers: Sequence[str]
+) -> dict[str, Any]:  # Any: JSON
+    """Why a queue's jobs wait: what it has, uses and may have, and its waiting jobs by reason, the next one first.
+
+    waiting: (job, reason) in the queue's order. borrowers: queues that use more than their quota, the largest first.
+    """
+    counted = Counter(reason.code.value for _, reason in waiting)
+    first = waiting[0] if waiting else None
+    return {
+        **_queue(usage),
+        "waiting_by_reason": dict(sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))),
+        "first": None if first is None else {"job_id": first[0], **_reason(first[1])},
+        "borrowers": list(borrowers),
+        "sentence": _queue_sentence(usage, first),
+    }
+
+
+def _queue_sentence(usage: QueueUsage, first: tuple[str, Reason] | None) -> str:
+    if first is None:
+        return "no job waits here"
+    return f"{usage.waiting_jobs} wait; the next, {first[0]}, {sentence(first[1])}"
 
 
 def of_queues(usage: Sequence[QueueUsage]) -> list[dict[str, Any]]:  # Any: JSON
@@ -96,7 +146,7 @@ def _remedy(remedy: Remedy) -> dict[str, Any]:  # Any: JSON
         "action": remedy.action,
         "text": remedy.text,
         "command": remedy.command,
-        "at": _time(remedy.at_ms),
+        "at": time_of(remedy.at_ms),
         "evicts": list(remedy.evicts),
     }
 
@@ -105,7 +155,7 @@ def _check(check: Any) -> dict[str, Any]:  # Any: one evaluation of a constraint
     return {"name": check.name, "ok": check.ok, "facts": dict(check.facts)}
 
 
-def _time(at_ms: int | None) -> str | None:
+def time_of(at_ms: int | None) -> str | None:
     if at_ms is None:
         return None
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

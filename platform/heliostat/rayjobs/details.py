@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from heliostat_scheduler.core.lifecycle import TERMINAL, WAITING, JobState, ray_status
 
 from heliostat.control.port import ControlPort
+from heliostat.forecasting.link import Eta
 from heliostat.store.reasons import reason_from, sentence_of
 from heliostat.store.tables import Job
 
@@ -40,7 +42,13 @@ def status_of(row: Job) -> str:
 
 
 def message_of(row: Job, control: ControlPort) -> str:
-    """One sentence: where the job is and why."""
+    """One sentence: where the job is and why, and when it starts."""
+    eta = control.etas([row.id]).get(row.id) if row.state in WAITING else None
+    return "; ".join(part for part in (place_of(row, control), when(eta)) if part)
+
+
+def place_of(row: Job, control: ControlPort) -> str:
+    """Where the job is and why."""
     state = JobState(row.state)
     if state in TERMINAL:
         return row.error or row.message or f"The job {_past(state)}."
@@ -53,6 +61,20 @@ def message_of(row: Job, control: ControlPort) -> str:
         reason = reason_from(row.reason)
     told = sentence_of(reason) if reason is not None else ""
     return f"{where}: {told}" if told else where
+
+
+def when(eta: Eta | None) -> str:
+    """`estimated start 14:05 UTC, in 9 of 10 cases by 14:40 UTC`."""
+    if eta is None:
+        return ""
+    if eta.p50_ms is None:
+        return "estimated start in more than a day"
+    late = "in more than a day" if eta.p90_ms is None else f"by {_clock(eta.p90_ms)}"
+    return f"estimated start {_clock(eta.p50_ms)}, in 9 of 10 cases {late}"
+
+
+def _clock(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%a %H:%M UTC")
 
 
 def _past(state: JobState) -> str:

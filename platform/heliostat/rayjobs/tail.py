@@ -20,7 +20,7 @@ from heliostat.access import Principal, Unauthenticated
 from heliostat.api.doors import Doors, doors_of
 from heliostat.api.problems import Problem, problem_of
 from heliostat.api.streams import Closing, Commits
-from heliostat.rayjobs.details import NOT_RUNNING, message_of
+from heliostat.rayjobs.details import NOT_RUNNING, message_of, place_of
 from heliostat.store.tables import Job
 
 STATUS_S = 1.0
@@ -71,7 +71,7 @@ async def _disconnected(websocket: WebSocket) -> None:
 async def _pieces(
     doors: Doors, commits: Commits, caller: Principal, job_id: str, wanted: Callable[[], bool]
 ) -> AsyncIterator[str]:
-    offset, told, told_at = 0, "", -STATUS_S
+    offset, known, told_at = 0, "", -STATUS_S
     clock = asyncio.get_running_loop().time
     while not commits.closing and wanted():
         try:
@@ -85,16 +85,16 @@ async def _pieces(
             continue
         if over:
             return
-        line = await run_in_threadpool(_status_line, row, doors)
-        if line != told and clock() - told_at >= STATUS_S:
-            told, told_at = line, clock()
+        said, line = await run_in_threadpool(_status_line, row, doors)
+        if said != known and clock() - told_at >= STATUS_S:
+            known, told_at = said, clock()
             if line:
                 yield line
         await commits.wait(doors.options.poll_s)
 
 
-def _status_line(row: Job, doors: Doors) -> str:
-    """What a waiting job's terminal shows; empty while it runs."""
+def _status_line(row: Job, doors: Doors) -> tuple[str, str]:
+    """What a waiting job's terminal shows, without and with the estimate (which changes all the time); empty while it runs."""
     if row.state not in NOT_RUNNING:
-        return ""
-    return f"[heliostat] {message_of(row, doors.control)}\n"
+        return "", ""
+    return place_of(row, doors.control), f"[heliostat] {message_of(row, doors.control)}\n"

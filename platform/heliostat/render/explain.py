@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
-from heliostat.render.amounts import clock, count, duration, parse_time, size
+from heliostat.render.amounts import by_flavor, clock, count, duration, parse_time, size
 from heliostat.wire.shapes import TERMINAL_STATES, CheckJson, ExplanationJson, RemedyJson
 
 AMOUNTS = frozenset({"needs", "free", "gap", "used", "limit", "quota", "entitled", "most", "lent", "borrowed"})
@@ -23,12 +24,45 @@ def explanation_text(explanation: ExplanationJson, now: datetime) -> str:
     if explanation.get("blockers"):
         lines.append(f"  held by    {', '.join(explanation['blockers'])}")
     lines += _checks(explanation.get("checks") or [])
+    lines += _story(explanation.get("story") or [])
     remedies = explanation.get("remedies") or []
     if remedies:
         lines.append("  what would help")
         for index, remedy in enumerate(remedies, 1):
             lines += _remedy(index, remedy, now)
     return "\n".join(lines)
+
+
+def remedies_text(explanation: ExplanationJson, now: datetime) -> str:
+    """What would help, alone: for remedies that arrive after the explanation."""
+    remedies = explanation.get("remedies") or []
+    lines = ["  what would help"] if remedies else ["  nothing that was tried would start it sooner"]
+    for index, remedy in enumerate(remedies, 1):
+        lines += _remedy(index, remedy, now)
+    return "\n".join(lines)
+
+
+def queue_text(told: Mapping[str, object]) -> str:
+    """Why the jobs of a queue wait."""
+    lines = [f"queue {told.get('name')}: {told.get('sentence') or 'no job waits here'}"]
+    for name in ("quota", "limit", "used", "borrowed", "entitled", "wanted"):
+        if told.get(name):
+            lines.append(f"  {name:<9}  {by_flavor(told[name])}")
+    reasons = told.get("waiting_by_reason")
+    if isinstance(reasons, dict) and reasons:
+        lines.append("  waiting    " + ", ".join(f"{number} x {code}" for code, number in reasons.items()))
+    borrowers = told.get("borrowers")
+    if isinstance(borrowers, list) and borrowers:
+        lines.append(f"  borrowers  {', '.join(borrowers)}")
+    return "\n".join(lines)
+
+
+def _story(story: list[dict[str, Any]]) -> list[str]:  # Any: JSON
+    lines = ["  what happened so far"] if story else []
+    for past in story:
+        at = parse_time(past.get("at"))
+        lines.append(f"    {clock(at) if at else ''}  {past.get('sentence') or past.get('code')} ({past.get('code')})")
+    return lines
 
 
 def _untold(explanation: ExplanationJson) -> str:
@@ -75,9 +109,22 @@ def _place(explanation: ExplanationJson, now: datetime) -> list[str]:
     if explanation.get("position"):
         lines.append(f"  position   {explanation['position']} in its queue")
     at = parse_time(explanation.get("estimated_start"))
+    late = parse_time(explanation.get("estimated_start_p90"))
+    made = bool(explanation.get("estimate_made"))
     if at is not None:
-        lines.append(f"  estimate   starts in about {duration(max(0.0, (at - now).total_seconds()))} ({clock(at)})")
+        lines.append(f"  estimate   starts in about {duration(max(0.0, (at - now).total_seconds()))} ({clock(at)}){_late(late, made, now)}")
+    elif made:
+        lines.append("  estimate   starts in more than a day")
     return lines
+
+
+def _late(late: datetime | None, made: bool, now: datetime) -> str:
+    """The other end of an estimate that was made by forward simulation."""
+    if not made:
+        return ""
+    if late is None:
+        return "; in 1 of 10 cases later than in a day"
+    return f"; in 9 of 10 cases within {duration(max(0.0, (late - now).total_seconds()))}"
 
 
 def _checks(checks: list[CheckJson]) -> list[str]:

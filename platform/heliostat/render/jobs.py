@@ -60,8 +60,14 @@ def why(job: JobJson, now: datetime) -> str:
 
 
 def starts_in(job: JobJson, now: datetime) -> str:
-    at = parse_time(job.get("estimated_start"))
-    return "" if at is None else f"starts in about {duration(max(1.0, (at - now).total_seconds() // 1))}"
+    at, late = parse_time(job.get("estimated_start")), parse_time(job.get("estimated_start_p90"))
+    if at is None:
+        return "starts in more than a day" if job.get("estimate_made") else ""
+    soon = f"starts in about {duration(max(1.0, (at - now).total_seconds() // 1))}"
+    if not job.get("estimate_made"):
+        return soon
+    most = "> 1d" if late is None else duration(max(1.0, (late - now).total_seconds() // 1))
+    return f"{soon} (9 of 10: {most})"
 
 
 def outcome(job: JobJson) -> str:

@@ -77,13 +77,14 @@ class Caller:
         query: Mapping[str, object] | None = None,
         headers: Mapping[str, str] | None = None,
         retry: Retry = Retry(),
+        timeout_s: float | None = None,
     ) -> Any:  # Any: JSON
         """The decoded answer of a call, None when it has no body."""
         data = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
         sent = dict(headers or {})
         if data:
             sent["Content-Type"] = "application/json"
-        answer = self.send(method, path, data, query=query, headers=sent, retry=retry)
+        answer = self.send(method, path, data, query=query, headers=sent, retry=retry, timeout_s=timeout_s)
         if not answer.body:
             return None
         return _decoded(answer.body, self.url)
@@ -98,12 +99,13 @@ class Caller:
         headers: Mapping[str, str] | None = None,
         retry: Retry = Retry(),
         source: Path | None = None,
+        timeout_s: float | None = None,
     ) -> Response:
         """A call with a raw body (or a file as the body). Returns 2xx (and 304); raises a `HeliostatError` for everything else."""
         sent = {**self._headers, **(headers or {})}
         if method in ("POST", "PATCH"):
             sent.setdefault("Idempotency-Key", secrets.token_hex(16))
-        patience_s = self._timeout_s if source is None else UPLOAD_TIMEOUT_S
+        patience_s = timeout_s or (self._timeout_s if source is None else UPLOAD_TIMEOUT_S)
         request = Request(method, PREFIX + path + _query(query), sent, body, patience_s, source)
         answer = self._with_retries(lambda: self.transport.send(request), retry)
         self._check_version(answer.headers)

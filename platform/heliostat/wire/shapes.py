@@ -62,6 +62,8 @@ class JobJson(TypedDict, total=False):
     reason: ReasonJson | None
     position: int | None
     estimated_start: str | None
+    estimated_start_p90: str | None
+    estimate_made: str | None
     gpus: GpusJson
     cpus: float
     tasks: TasksJson
@@ -109,6 +111,10 @@ class ExplanationJson(TypedDict, total=False):
     checks: list[CheckJson]
     position: int | None
     estimated_start: str | None
+    estimated_start_p90: str | None
+    estimate_made: str | None
+    remedies_complete: bool
+    story: list[dict[str, Any]]  # Any: JSON
     as_of: str
 
 

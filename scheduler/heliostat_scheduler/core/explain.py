@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from heliostat_scheduler.core.book import JobRec, core_tasks, task_amounts
-from heliostat_scheduler.core.harm import within
+from heliostat_scheduler.core.book import HOLDING, JobRec, core_tasks, task_amounts
+from heliostat_scheduler.core.harm import safe_until, within
 from heliostat_scheduler.core.judge import (
     candidate_flavors,
     personal_reason,
     rule_reason,
     structural_reason,
 )
-from heliostat_scheduler.core.model import CPU, MEMORY, Amounts
+from heliostat_scheduler.core.model import CPU, MEMORY, UNLIMITED, Amounts
 from heliostat_scheduler.core.placement import find, largest
 from heliostat_scheduler.core.reasons import Reason, ReasonCode, Remedy
 from heliostat_scheduler.core.space import Space
+from heliostat_scheduler.core.starvation import bound_ms, deadline_ms
 from heliostat_scheduler.core.state import State
 
 Facts = tuple[tuple[str, int | str], ...]
@@ -48,10 +49,76 @@ class Explanation:
     as_of_ms: int
 
 
+def glance(state: State, job_id: str, now_ms: int) -> Explanation:
+    """What is known at once about a waiting job: the reason of the last cycle and the constraints, without tried remedies.
+
+    KeyError when it does not wait. Costs no fork and no cycle: for answers that must not wait for the remedies.
+    """
+    rec = state.book.jobs.get(job_id)
+    if rec is None or rec.phase in HOLDING:
+        raise KeyError(f"job {job_id} does not wait")
+    why = state.waiting_reason(rec)
+    assert why is not None, f"{job_id} waits without a reason"
+    return Explanation(job_id, why, checks_of(state, rec), (), state.waiting.position(rec), why.until_ms, now_ms)
+
+
+def standing(state: State, job_id: str, now_ms: int) -> tuple[Check, ...]:
+    """What protects a job that holds GPUs, and what does not: its size, its queue's share, its class, its protection, its use.
+
+    A check that is not ok is a way in which the scheduler may take something from it. KeyError when it holds nothing.
+    """
+    rec = state.book.jobs.get(job_id)
+    if rec is None or rec.phase not in HOLDING:
+        raise KeyError(f"job {job_id} holds nothing")
+    spec, leaf, capacity = rec.spec, state.book.leaf_of(rec), state.book.capacity
+    found = [
+        Check(
+            "at its largest size",
+            len(rec.places) >= spec.max_tasks,
+            (("max_tasks", spec.max_tasks), ("tasks", len(rec.places))),
+        )
+    ]
+    if spec.elastic:
+        found.append(Check("no surplus to give", len(rec.places) <= spec.min_tasks, (("min_tasks", spec.min_tasks),)))
+    for node in leaf.chain:
+        for key, _ in task_amounts(spec, rec.flavor, max(1, len(rec.places))):
+            used, quota, share = (
+                node.plan.get(key, 0),
+                node.quota_of(key, capacity.get(key, 0)),
+                node.entitled.get(key, 0),
+            )
+            facts: Facts = (("used", used), ("quota", quota), ("queue", node.name), ("resource", key))
+            found.append(Check("within the queue's quota", used <= quota or quota == UNLIMITED, facts))
+            found.append(
+                Check(
+                    "within the queue's fair share",
+                    used <= share,
+                    (("used", used), ("entitled", share), ("queue", node.name), ("resource", key)),
+                )
+            )
+    core = core_tasks(spec, len(rec.places))
+    found.append(
+        Check("may not be stopped", core > 0, (("preemptibility", spec.preemptibility.value), ("tasks", core)))
+    )
+    safe = safe_until(rec, state.policy)
+    found.append(
+        Check("protected for now", safe > now_ms, (("left_ms", max(0, safe - now_ms)), ("evictions", rec.evictions)))
+    )
+    idle_ms = max(0, now_ms - rec.idle_since) if rec.idle_since else 0
+    found.append(
+        Check(
+            "uses its GPUs",
+            not rec.idle_state,
+            (("idle_ms", idle_ms), *((("state", rec.idle_state),) if rec.idle_state else ())),
+        )
+    )
+    return tuple(found)
+
+
 def checks_of(state: State, rec: JobRec) -> tuple[Check, ...]:
     """All constraints in the order in which the engine asks them, on the flavor that it would try first."""
     spec = rec.spec
-    checks = [_own_check(state, rec), _structure_check(state, rec)]
+    checks = [_own_check(state, rec), _structure_check(state, rec), *_bound_check(state, rec)]
     flavors = candidate_flavors(state, spec)
     if not flavors:
         return tuple(checks)
@@ -61,6 +128,14 @@ def checks_of(state: State, rec: JobRec) -> tuple[Check, ...]:
     checks += _queue_checks(state, rec, need, core)
     checks += _capacity_checks(state, rec, flavor, need)
     return tuple(checks)
+
+
+def _bound_check(state: State, rec: JobRec) -> list[Check]:
+    """By when the job gets its turn whatever its class, as long as what it needs is held by work that may be asked."""
+    due, bound = deadline_ms(rec.spec, state.policy), bound_ms(state, rec)
+    if due is None or bound is None:
+        return []
+    return [Check("starts in time", state.now_ms <= bound, (("deadline_ms", due), ("starts_by_ms", bound)))]
 
 
 def _own_check(state: State, rec: JobRec) -> Check:

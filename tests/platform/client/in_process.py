@@ -9,6 +9,8 @@ from typing import Any, Self
 
 import httpx
 from fastapi import FastAPI
+from heliostat.control.port import ControlError
+from heliostat.forecasting.link import Eta
 from heliostat.store import Store, jobs, moves
 from heliostat.wire.transport import Request, Response, Stream
 from heliostat_scheduler.core.lifecycle import JobState
@@ -50,6 +52,15 @@ class RowsOnly:
                 session, jobs.get(session, job_id), state, reason=None, actor=actor, now_ms=NOW_MS, **fields
             )
         )
+
+    def etas(self, job_ids: Sequence[str]) -> dict[str, Eta]:
+        return {}
+
+    def explain_queue(self, name: str) -> dict[str, Any]:  # Any: JSON
+        return {"name": name, "sentence": "no job waits here", "first": None, "waiting_by_reason": {}, "borrowers": []}
+
+    def forecast(self, question: dict[str, Any], patience_s: float) -> dict[str, Any]:  # Any: JSON
+        raise ControlError("busy", "There is no forecasting process here.")
 
     def reason(self, job_id: str) -> Reason | None:
         return Reason(ReasonCode.INSUFFICIENT_FREE)

@@ -1,0 +1,36 @@
+"""`helio timeline`: who held which GPU when, and why it changed hands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from heliostat.cli.app import App, hint, json_option, pass_app, show, show_json, width
+from heliostat.render.timeline import timeline_text
+
+NARROW = 100
+
+
+@click.command()
+@click.option("--since", default="1h", show_default=True, metavar="TIME", help="How far back to begin.")
+@click.option("--job", metavar="JOB", help="Only the changes of this job below the picture.")
+@click.option(
+    "--html",
+    "html",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a page that needs no other file.",
+)
+@json_option
+@pass_app
+def timeline(app: App, since: str, job: str | None, html: Path | None, as_json: bool) -> None:
+    """One line per GPU over time, and under it each change with the scheduler's decision and reason."""
+    told = app.client().timeline(since)
+    if html is not None:
+        from heliostat.render.timeline_html import timeline_html
+
+        html.write_text(timeline_html(told), encoding="utf-8")
+        hint(f"wrote {html}")
+        return
+    show_json(told) if as_json else show(timeline_text(told, width() or NARROW, job))

@@ -1,0 +1,79 @@
+"""Answers of the forecasting process as the JSON of /api/v1. Times are RFC 3339, durations seconds, GPU amounts numbers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from heliostat_scheduler.forecast.whatif import Loser, Shift, Verdict
+
+MOST_SHIFTS = 2_000
+Json = dict[str, Any]  # Any: JSON
+
+
+def time_of(at_ms: int | None) -> str | None:
+    if at_ms is None:
+        return None
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def of_verdict(verdict: Verdict, as_of_ms: int, took_s: float) -> Json:
+    """`rows` has one entry per job that starts at another time, the soonest first."""
+    shifts = [shift for shift in verdict.shifts if not shift.job_id.startswith("~")]
+    return {
+        "as_of": time_of(as_of_ms),
+        "until": time_of(verdict.until_ms),
+        "rows": [_shift(shift, verdict) for shift in shifts[:MOST_SHIFTS]],
+        "earlier": sum(shift.earlier for shift in shifts),
+        "later": sum(not shift.earlier for shift in shifts),
+        "evicted": [_loser(loser) for loser in verdict.evicted],
+        "spared": [_loser(loser) for loser in verdict.spared],
+        "cost": {
+            "restart_gpu_hours": round(verdict.restart_cost / 3.6e9, 3),
+            "delivered_gpu_hours": round(verdict.delivered / 3.6e9, 3),
+        },
+        "by_queue": _by_queue(shifts),
+        "exact": not verdict.coarse,
+        "took_s": round(took_s, 3),
+    }
+
+
+def _shift(shift: Shift, verdict: Verdict) -> Json:
+    return {
+        "job": "(new)" if shift.job_id == verdict.new_job else shift.job_id,
+        "queue": shift.queue,
+        "before": time_of(shift.before_ms),
+        "after": time_of(shift.after_ms),
+        "by_s": None if shift.by_ms is None else shift.by_ms / 1000,
+        "change": "new" if shift.job_id == verdict.new_job else "earlier" if shift.earlier else "later",
+    }
+
+
+def _loser(loser: Loser) -> Json:
+    return {
+        "job": loser.job_id,
+        "queue": loser.queue,
+        "times": loser.times,
+        "first": time_of(loser.first_ms),
+        "code": loser.code,
+        "for": loser.beneficiary,
+    }
+
+
+def _by_queue(shifts: list[Shift]) -> list[Json]:
+    """Jobs and mean shift of each queue, over the jobs that start in both futures."""
+    queues: dict[str, list[Shift]] = {}
+    for shift in shifts:
+        queues.setdefault(shift.queue, []).append(shift)
+    found = []
+    for queue, mine in sorted(queues.items()):
+        moved = [shift.by_ms for shift in mine if shift.by_ms is not None]
+        found.append(
+            {
+                "queue": queue,
+                "earlier": sum(shift.earlier for shift in mine),
+                "later": sum(not shift.earlier for shift in mine),
+                "mean_shift_s": round(sum(moved) / len(moved) / 1000, 1) if moved else None,
+            }
+        )
+    return found

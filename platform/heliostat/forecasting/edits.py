@@ -1,0 +1,78 @@
+"""What people ask of a what-if, as the JSON of POST /api/v1/whatif, into the engine's events."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields, replace
+from typing import Any
+
+from heliostat_scheduler.core import codec
+from heliostat_scheduler.core.engine import Engine
+from heliostat_scheduler.core.events import Event
+from heliostat_scheduler.core.model import JobSpec, Policy
+from heliostat_scheduler.forecast import whatif
+from heliostat_scheduler.forecast.whatif import BadEdit
+
+QUOTA = re.compile(r"^(?P<queue>[^=]+)=(?P<gpus>\d+(?:\.\d+)?)(?::(?P<flavor>[\w.-]+))?$")
+NODES = re.compile(r"^\+?(?P<count>\d+)x(?P<flavor>[A-Za-z][\w.-]*)(?::(?P<gpus>\d+))?$")
+DEFAULT_GPUS = 8
+
+
+def events_of(engine: Engine, asked: dict[str, Any], flavors: tuple[str, ...]) -> list[Event]:  # Any: JSON
+    """All edits of one question, in a fixed order: queues and policy, nodes, cancellations, the new job."""
+    found: list[Event] = []
+    if asked.get("queues"):
+        from heliostat.queuefile import parse  # YAML: only where a file came along
+
+        found += whatif.set_queues(parse(str(asked["queues"])).to_core(flavors))
+    quotas = [str(text) for text in asked.get("quota") or ()]
+    if quotas:
+        found += _quotas(engine, found, quotas)
+    if asked.get("policy"):
+        found += whatif.set_policy(_policy(engine, dict(asked["policy"])))
+    for text in asked.get("nodes") or ():
+        found += _nodes(engine, str(text))
+    for job_id in asked.get("cancel") or ():
+        found += whatif.cancel(engine, str(job_id))
+    if asked.get("job"):
+        found += whatif.submit(engine, codec.decode(JobSpec, asked["job"]))
+    if not found:
+        raise BadEdit("nothing to change was named: quota, queues, policy, nodes, cancel or job")
+    return found
+
+
+def _quotas(engine: Engine, before: list[Event], texts: list[str]) -> list[Event]:
+    """Several quotas are one change of the queues; behind a new queue file they change that."""
+    copy = engine.fork() if len(texts) > 1 or before else engine
+    for event in before:
+        copy.apply(event, engine.state.now_ms)
+    events: list[Event] = []
+    for text in texts:
+        match = QUOTA.match(text)
+        if match is None:
+            raise BadEdit(f"quota {text}: write QUEUE=GPUS or QUEUE=GPUS:FLAVOR")
+        events = whatif.set_quota(copy, match["queue"], float(match["gpus"]), match["flavor"] or "")
+        if copy is not engine:
+            copy.apply(events[0], engine.state.now_ms)
+    return events
+
+
+def _nodes(engine: Engine, text: str) -> list[Event]:
+    match = NODES.match(text)
+    if match is None:
+        raise BadEdit(f"nodes {text}: write +COUNTxFLAVOR:GPUS, for example +2xh200:8")
+    count = int(match["count"])
+    if count > 1_000:
+        raise BadEdit(f"nodes {text}: at most 1,000")
+    return whatif.add_nodes(engine, count, match["flavor"], int(match["gpus"] or DEFAULT_GPUS))
+
+
+def _policy(engine: Engine, asked: dict[str, Any]) -> Policy:  # Any: JSON
+    """The policy in force with the named fields changed."""
+    known = {field.name: getattr(engine.state.policy, field.name) for field in fields(Policy)}
+    for name, value in asked.items():
+        if name not in known or name == "extra":
+            raise BadEdit(f"the policy has no field {name}; fields: {', '.join(sorted(set(known) - {'extra'}))}")
+        if type(value) is not type(known[name]):
+            raise BadEdit(f"policy field {name} must be like {known[name]!r}, not {value!r}")
+    return replace(engine.state.policy, **asked)

@@ -1,0 +1,130 @@
+"""What the forecasting process answers, each question in a fork of it: the engine may be used up, and nothing of it outlives the answer.
+
+A question is JSON with `ask`; the functions here take the mirrored engine, what the store knows, and the question, and return JSON.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from heliostat_scheduler.core import Engine, codec
+from heliostat_scheduler.core.events import JobSubmitted
+from heliostat_scheduler.core.model import JobSpec
+from heliostat_scheduler.forecast import (
+    Correction,
+    Course,
+    Estimate,
+    Future,
+    Lengths,
+    estimates,
+    like_before,
+    waiting_jobs,
+)
+from heliostat_scheduler.forecast import whatif as what
+from heliostat_scheduler.forecast.future import Rest
+
+from heliostat.control import explaining
+from heliostat.forecasting import answers, edits
+
+Json = dict[str, Any]  # Any: JSON
+HORIZON_MS = 24 * 3_600_000
+LONGEST_HORIZON_MS = 14 * 24 * 3_600_000
+SAMPLES = 16
+FEWEST_SAMPLES = 3
+REFRESH_BUDGET_S = 20.0
+PLAN_BUDGET_S = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the store knows, read before the fork."""
+
+    lengths: Lengths
+    recent: Sequence[JobSpec]
+    correction: Correction
+    flavors: tuple[str, ...]
+
+
+def median(lengths: Lengths) -> Rest:
+    return lambda spec, ran_ms: lengths.rest_ms(spec, ran_ms, 0.5)
+
+
+def futures(engine: Engine, known: Known, now_ms: int, horizon_ms: int, budget_s: float) -> list[Course]:
+    """As many possible futures as the budget allows, at least a few; the engine stays as it is."""
+    began, courses = time.monotonic(), []
+    grid = what.grid_for(engine, horizon_ms)
+    for seed in range(SAMPLES):
+        draw = known.lengths.draw(seed)
+        coming = like_before(known.recent, draw, now_ms, horizon_ms, seed)
+        courses.append(Future(engine.fork(), now_ms, draw, coming, grid=grid).run(now_ms + horizon_ms))
+        if seed + 1 >= FEWEST_SAMPLES and time.monotonic() - began > budget_s:
+            break
+    return courses
+
+
+def refresh(engine: Engine, known: Known, now_ms: int) -> Json:
+    """An estimate for every waiting job: as computed (`raw`) and as told. Waits in milliseconds from `made_ms`."""
+    began = time.monotonic()
+    jobs = [spec.id for spec in waiting_jobs(engine)]
+    courses = futures(engine, known, now_ms, HORIZON_MS, REFRESH_BUDGET_S)
+    rows = []
+    for raw in estimates(courses, jobs):
+        told = known.correction.correct(raw)
+        rows.append([raw.job_id, raw.queue, told.p50_ms, told.p90_ms, raw.p50_ms, raw.p90_ms, raw.samples])
+    return {"made_ms": now_ms, "estimates": rows, "took_s": time.monotonic() - began}
+
+
+def whatif(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
+    """The future with and without the edit, at the median lengths; who will be submitted is left out unless asked for."""
+    began = time.monotonic()
+    horizon_ms = min(LONGEST_HORIZON_MS, int(asked.get("horizon_ms") or HORIZON_MS))
+    events = edits.events_of(engine, asked, known.flavors)
+    rest = median(known.lengths)
+    coming = like_before(known.recent, rest, now_ms, horizon_ms, 0) if asked.get("arrivals") else []
+    grid = what.grid_for(engine, horizon_ms)
+    base = what.course_of(engine, now_ms, rest, coming, horizon_ms, (), grid)
+    edited = what.course_of(engine, now_ms, rest, coming, horizon_ms, events, grid)
+    verdict = what.compare(base, edited, engine, events, coarse=bool(grid.first_ms))
+    return answers.of_verdict(verdict, now_ms, time.monotonic() - began)
+
+
+def plan(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
+    """What would happen to this job if it were submitted now: where, when, at what cost, and what would make it start sooner."""
+    spec: JobSpec = codec.decode(JobSpec, asked["job"])
+    told = explaining.of_submission(engine, spec, now_ms)
+    copy = engine.fork()
+    copy.apply(JobSubmitted(spec), now_ms)
+    courses = futures(copy, known, now_ms, HORIZON_MS, PLAN_BUDGET_S)
+    (raw,) = estimates(courses, [spec.id])
+    now = Estimate(spec.id, spec.queue, 0, 0, len(courses))
+    eta = now if told["starts_now"] else known.correction.correct(raw)
+    nodes = next((course.node_of[spec.id] for course in courses if spec.id in course.node_of), ())
+    return {**told, "eta": _eta(eta, now_ms), "nodes": list(nodes), "cost": _cost(known.lengths, spec)}
+
+
+def _eta(eta: Estimate, now_ms: int) -> Json:
+    return {
+        "p50": answers.time_of(None if eta.p50_ms is None else now_ms + eta.p50_ms),
+        "p90": answers.time_of(None if eta.p90_ms is None else now_ms + eta.p90_ms),
+        "samples": eta.samples,
+        "horizon_s": HORIZON_MS / 1000,
+    }
+
+
+def _cost(lengths: Lengths, spec: JobSpec) -> Json:
+    """GPU-hours at its smallest size: of a typical run, of nine runs in ten, and at most (its declared limit)."""
+    gpus = spec.shape.gpu_milli * spec.min_tasks / 1000
+    typical, most = (lengths.rest_ms(spec, 0, u) / 3_600_000 for u in (0.5, 0.9))
+    limit = None if spec.max_runtime_ms is None else round(gpus * spec.max_runtime_ms / 3_600_000, 3)
+    return {"gpu_hours_p50": round(gpus * typical, 3), "gpu_hours_p90": round(gpus * most, 3), "gpu_hours_limit": limit}
+
+
+def explain(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
+    """The whole explanation of a waiting job, remedies included."""
+    return explaining.of_explanation(engine.explain(str(asked["job_id"]), now_ms))
+
+
+ANSWERS: dict[str, Callable[[Engine, Known, Json, int], Json]] = {"whatif": whatif, "plan": plan, "explain": explain}

@@ -1,0 +1,213 @@
+"""The forecasting process: `python -m heliostat.forecasting.worker DATABASE_URL`, a child of the control plane.
+
+It reads the store, writes nothing, and talks JSON lines: on standard input `{"look": true}` (something was committed) and questions
+with an `id`; on standard output estimates and answers. One thread; whatever takes long happens in a fork of it, so that an
+answer never waits for a forecast and each begins with the newest state. It ends when standard input does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import selectors
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from heliostat.forecasting import knowledge, questions
+from heliostat.forecasting.mirror import Diverged, Mirror
+from heliostat.store import StoreError, database
+
+Json = dict[str, Any]  # Any: JSON
+NICE = 10
+PAUSE_S = 2.0
+SHARE = 2.0
+"""After a refresh that took t seconds the next begins no sooner than SHARE x t later."""
+AGAIN_S = 60.0
+KNOWN_S = 30.0
+READ_BYTES = 1 << 16
+
+
+@dataclass(slots=True)
+class Fork:
+    """A child that computes. id: of the question, 0 for a refresh."""
+
+    pid: int
+    id: int
+    text: bytearray = field(default_factory=bytearray)
+
+
+class Worker:
+    def __init__(
+        self, read: Callable[[], AbstractContextManager[Session]], out: int, *, now_ms: Callable[[], int]
+    ) -> None:
+        self._read = read
+        self._out = out
+        self._now_ms = now_ms
+        self._mirror = Mirror(read)
+        self._selector = selectors.DefaultSelector()
+        self._forks: dict[int, Fork] = {}
+        self._known: questions.Known | None = None
+        self._known_at = 0.0
+        self._stale = False
+        self._refreshing = False
+        self._next_refresh = 0.0
+        self._refreshed_at = 0.0
+
+    def run(self, stdin: int) -> int:
+        buffer = bytearray()
+        self._selector.register(stdin, selectors.EVENT_READ)
+        while True:
+            for key, _ in self._selector.select(self._patience()):
+                if key.fd != stdin:
+                    self._hear(key.fd)
+                    continue
+                data = os.read(stdin, READ_BYTES)
+                if not data:
+                    self._end()
+                    return 0
+                buffer += data
+                while (end := buffer.find(b"\n")) >= 0:
+                    line, buffer = bytes(buffer[:end]), buffer[end + 1 :]
+                    self._told(json.loads(line))
+            self._refresh()
+
+    def _patience(self) -> float:
+        if self._refreshing:
+            return 1.0
+        due = self._next_refresh if self._stale else self._refreshed_at + AGAIN_S
+        return min(AGAIN_S, max(0.05, due - time.monotonic()))
+
+    # -- what comes in
+
+    def _told(self, message: Json) -> None:
+        if message.get("look"):
+            self._stale = True
+            return
+        try:
+            known = self._ready()
+            now_ms = max(int(message["now_ms"]), self._mirror.at_ms)
+            answer = questions.ANSWERS[message["ask"]]
+            self._fork(message["id"], lambda: answer(self._mirror.engine, known, message, now_ms))
+        except (Diverged, StoreError) as error:
+            self._say({"id": message["id"], "error": {"code": "busy", "message": str(error)}})
+
+    def _ready(self) -> questions.Known:
+        """The mirror is up to date, and so is what is known."""
+        self._mirror.catch_up()
+        if self._known is None or time.monotonic() - self._known_at > KNOWN_S:
+            with self._read() as session:
+                flavors = tuple(sorted({rec.spec.flavor for rec in self._mirror.engine.state.book.nodes.values()}))
+                recent = knowledge.recent(session, self._now_ms())
+                self._known = questions.Known(
+                    knowledge.lengths(session), recent, knowledge.correction(session), flavors
+                )
+            self._known_at = time.monotonic()
+        return self._known
+
+    def _refresh(self) -> None:
+        now = time.monotonic()
+        old = now - self._refreshed_at > AGAIN_S
+        if self._refreshing or now < self._next_refresh or not (self._stale or old):
+            return
+        self._stale = False
+        self._refreshed_at = now
+        self._next_refresh = now + PAUSE_S
+        try:
+            known = self._ready()
+        except (Diverged, StoreError) as error:
+            self._say({"trouble": str(error)})
+            self._mirror = Mirror(self._read)
+            return
+        if not self._mirror.engine.state.waiting.keys:
+            return
+        self._refreshing = True
+        now_ms = max(self._now_ms(), self._mirror.at_ms)
+        self._fork(0, lambda: questions.refresh(self._mirror.engine, known, now_ms))
+
+    # -- forks
+
+    def _fork(self, id: int, work: Callable[[], Json]) -> None:
+        reading, writing = os.pipe()
+        gc.freeze()
+        pid = os.fork()
+        if pid == 0:
+            os.close(reading)
+            _compute(writing, id, work)
+        os.close(writing)
+        gc.unfreeze()
+        self._forks[reading] = Fork(pid, id)
+        self._selector.register(reading, selectors.EVENT_READ)
+
+    def _hear(self, fd: int) -> None:
+        data = os.read(fd, READ_BYTES)
+        fork = self._forks[fd]
+        if data:
+            fork.text += data
+            return
+        self._selector.unregister(fd)
+        os.close(fd)
+        del self._forks[fd]
+        os.waitpid(fork.pid, 0)
+        failed: Json = {"id": fork.id, "error": {"code": "busy", "message": "the forecast was ended"}}
+        answer: Json = json.loads(bytes(fork.text)) if fork.text else failed
+        if fork.id == 0:
+            self._refreshing = False
+            took_s = float(answer.get("answer", {}).get("took_s", 0.0))
+            self._next_refresh = time.monotonic() + max(PAUSE_S, SHARE * took_s)
+            self._refreshed_at = time.monotonic()
+        self._say(answer)
+
+    def _end(self) -> None:
+        for fork in self._forks.values():
+            os.kill(fork.pid, signal.SIGKILL)
+
+    def _say(self, message: Json) -> None:
+        data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        while data:
+            data = data[os.write(self._out, data) :]
+
+
+def _compute(writing: int, id: int, work: Callable[[], Json]) -> None:
+    """In the fork: compute, write, and be gone without touching what is the parent's."""
+    code = 0
+    try:
+        try:
+            told: Json = {"id": id, "answer": work()}
+        except (ValueError, KeyError) as error:
+            text = str(error.args[0]) if error.args else type(error).__name__
+            told = {"id": id, "error": {"code": "bad_question", "message": text}}
+        data = json.dumps(told, separators=(",", ":")).encode()
+        while data:
+            data = data[os.write(writing, data) :]
+    except BaseException:  # noqa: BLE001  (the fork must never return into the parent's loop)
+        traceback.print_exc()
+        code = 1
+    finally:
+        os._exit(code)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m heliostat.forecasting.worker", description="See helio whatif.")
+    parser.add_argument("database")
+    given = parser.parse_args()
+    os.nice(NICE)
+    engine = database.reader_engine(given.database, 1)
+
+    def read() -> AbstractContextManager[Session]:
+        return Session(bind=engine, expire_on_commit=False, autoflush=False)
+
+    return Worker(read, sys.stdout.fileno(), now_ms=lambda: time.time_ns() // 1_000_000).run(sys.stdin.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""Plans, what-ifs and the record of past estimates as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from heliostat.render.amounts import count, duration, parse_time, percent
+from heliostat.render.table import table
+
+Json = Mapping[str, Any]  # Any: JSON
+BAR = 40
+SHOWN = 25
+
+
+def plan_lines(plan: Json, now: datetime) -> list[str]:
+    """Where, when and at what cost: the lines under the first one of `helio submit --plan`."""
+    lines = []
+    eta = plan.get("eta") or {}
+    if not plan.get("starts_now") and (eta.get("p50") or eta.get("samples")):
+        lines.append(f"  when   {_in(eta.get('p50'), now)}; in 9 of 10 cases {_in(eta.get('p90'), now)}")
+    if plan.get("nodes"):
+        lines.append(f"  where  {', '.join(plan['nodes'])}")
+    cost = plan.get("cost") or {}
+    if cost.get("gpu_hours_p50"):
+        limit = cost.get("gpu_hours_limit")
+        most = f", at most {count(limit)} by its declared limit" if limit else ""
+        lines.append(
+            f"  cost   about {count(cost['gpu_hours_p50'])} GPU-hours, in 9 of 10 cases {count(cost['gpu_hours_p90'])}{most}"
+        )
+    return lines
+
+
+def _in(at: str | None, now: datetime) -> str:
+    found = parse_time(at)
+    return "later than in a day" if found is None else f"in {duration(max(0.0, (found - now).total_seconds()))}"
+
+
+def whatif_text(told: Json, now: datetime, width: int = 0, most: int = SHOWN) -> str:
+    """The summary, then who starts at another time, then who is evicted."""
+    rows = told.get("rows") or []
+    until = parse_time(told.get("until"))
+    span = "" if until is None else f" in the next {duration((until - now).total_seconds())}"
+    grain = "" if told.get("exact", True) else " (times to within a few percent of the distance)"
+    lines = [f"{told.get('earlier', 0)} start earlier, {told.get('later', 0)} later{span}{grain}"]
+    cost = told.get("cost") or {}
+    evicted, spared = told.get("evicted") or [], told.get("spared") or []
+    lines.append(
+        f"evicted: {len(evicted)} more, {len(spared)} fewer; cost: {cost.get('restart_gpu_hours', 0)} GPU-hours of repeated work, "
+        f"{cost.get('delivered_gpu_hours', 0):+} GPU-hours delivered"
+    )
+    if rows:
+        shown = [
+            (
+                row["job"],
+                row["queue"],
+                row["change"],
+                _in(row["before"], now) if row["change"] != "new" else "-",
+                _in(row["after"], now),
+                _by(row),
+            )
+            for row in rows[:most]
+        ]
+        lines += ["", table(("JOB", "QUEUE", "CHANGE", "NOW", "THEN", "BY"), shown, width=width)]
+        if len(rows) > most:
+            lines.append(f"... and {len(rows) - most} more (--json has all)")
+    if evicted:
+        shown = [
+            (row["job"], row["queue"], str(row["times"]), _in(row["first"], now), row["code"], row["for"] or "-")
+            for row in evicted[:most]
+        ]
+        lines += ["", table(("EVICTED", "QUEUE", "TIMES", "FIRST", "WHY", "FOR"), shown, width=width)]
+    return "\n".join(lines)
+
+
+def _by(row: Json) -> str:
+    seconds = row.get("by_s")
+    if seconds is None:
+        return "-"
+    return ("-" if seconds < 0 else "+") + duration(abs(seconds))
+
+
+def report_text(report: Json) -> str:
+    """Coverage and loss per queue, and where the starts fell relative to the p90 they were told."""
+    everything = report.get("all") or {}
+    if not everything.get("jobs"):
+        return "No estimate has come true yet: jobs get one while they wait. See helio ps."
+    rows = [_row("all", everything), *(_row(name, row) for name, row in (report.get("queues") or {}).items())]
+    text = table(("QUEUE", "JOBS", "MEAN WAIT", "WITHIN P50", "WITHIN P90", "PINBALL"), rows)
+    return f"{text}\n\n{_plot(report.get('calibration') or {})}"
+
+
+def _row(name: str, row: Json) -> Sequence[str]:
+    return (
+        name,
+        str(row["jobs"]),
+        duration(row["mean_wait_s"]),
+        percent(row["p50_held"]),
+        percent(row["p90_held"]),
+        duration(row["pinball_s"]),
+    )
+
+
+def _plot(calibration: Json) -> str:
+    """A bar for each tenth of the told p90."""
+    counts, width = calibration.get("counts") or [], calibration.get("width", 0.1)
+    most, total = max(counts, default=0), sum(counts)
+    if not most:
+        return ""
+    lines = ["waited, as a share of the p90 that was told"]
+    within = 0
+    for index, number in enumerate(counts):
+        within += number
+        label = (
+            f"{index * width:.1f}-{(index + 1) * width:.1f}" if index < len(counts) - 1 else f"> {index * width:.1f}  "
+        )
+        bar = "█" * max(1 if number else 0, round(BAR * number / most))
+        lines.append(f"  {label:>8} {bar:<{BAR}} {number:>6}  {percent(within / total):>5}")
+        if index == round(1 / width) - 1:
+            lines.append(f"  {'told p90':>8} {'-' * BAR}")
+    return "\n".join(lines)

@@ -1,0 +1,104 @@
+"""The doors of forecasts and records: shapes, who may ask, and that foreign jobs stay hidden."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from heliostat.forecasting.keeping import keep
+from heliostat.forecasting.link import Eta
+
+from tests.platform.conftest import House
+
+ANSWER = {
+    "rows": [{"job": "theirs", "queue": "research", "before": None, "after": None, "by_s": None, "change": "later"}],
+    "evicted": [
+        {"job": "theirs", "for": "mine", "queue": "research", "times": 1, "first": None, "code": "ReclaimedFor"}
+    ],
+    "spared": [],
+}
+
+
+async def submit(house: House, who: str, id: str) -> None:
+    async with house.client(who) as client:
+        answer = await client.post("/api/v1/jobs", json={"command": ["true"], "gpus": 1, "id": id})
+        assert answer.status_code == 201, answer.text
+
+
+async def test_a_question_reaches_the_forecaster_as_it_was_asked(house: House, client: httpx.AsyncClient) -> None:
+    house.control.forecasts = {"rows": [], "evicted": [], "spared": []}
+    asked = {"quota": ["research=6"], "nodes": ["+2xh200:8"], "policy": {"reclaim": False}, "horizon_s": 3600}
+    answer = await client.post("/api/v1/whatif", json=asked)
+    assert answer.status_code == 200
+    (question,) = house.control.questions
+    assert question["ask"] == "whatif" and question["horizon_ms"] == 3_600_000
+    assert (question["quota"], question["nodes"], question["policy"]) == (
+        ["research=6"],
+        ["+2xh200:8"],
+        {"reclaim": False},
+    )
+
+
+async def test_a_new_job_is_checked_like_a_submission(house: House, client: httpx.AsyncClient) -> None:
+    house.control.forecasts = {"rows": [], "evicted": [], "spared": []}
+    fine = await client.post("/api/v1/whatif", json={"job": {"command": ["true"], "gpus": 2, "queue": "research"}})
+    assert fine.status_code == 200 and house.control.questions[0]["job"]["min_tasks"] == 2
+    refused = await client.post("/api/v1/whatif", json={"job": {"command": ["true"], "gpus": 2, "queue": "nowhere"}})
+    assert refused.status_code >= 400 and refused.json()["code"] == "unknown_queue"
+
+
+async def test_jobs_of_other_projects_have_no_name(house: House, client: httpx.AsyncClient) -> None:
+    await submit(house, "ocr/member", "theirs")
+    await submit(house, "vision/member", "mine")
+    house.control.forecasts = ANSWER
+    told = (await client.post("/api/v1/whatif", json={"cancel": ["mine"]})).json()
+    assert "theirs" not in str(told) and told["evicted"][0]["for"] == "mine"
+    foreign = await client.post("/api/v1/whatif", json={"cancel": ["theirs"]})
+    assert (foreign.status_code, foreign.json()["code"]) == (404, "unknown_job")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        pytest.param("POST", "/api/v1/whatif", {"cancel": []}, 503, "busy", id="no forecasting process yet"),
+        pytest.param("POST", "/api/v1/whatif", {"horizon_s": 0}, 400, "invalid_request", id="no horizon"),
+        pytest.param("POST", "/api/v1/whatif", {"colour": 1}, 400, "invalid_request", id="an unknown edit"),
+        pytest.param("GET", "/api/v1/queues/nowhere/explanation", None, 404, "unknown_queue", id="an unknown queue"),
+        pytest.param("GET", "/api/v1/timeline?from_ms=5&to_ms=5", None, 400, "bad_request", id="an empty window"),
+        pytest.param("POST", "/api/v1/replay", None, 403, "forbidden", id="replay is the administrator's"),
+        pytest.param("GET", "/api/v1/records", None, 403, "forbidden", id="the records are the administrator's"),
+    ],
+)
+async def test_refusals(client: httpx.AsyncClient, method: str, path: str, body: Any, status: int, code: str) -> None:
+    answer = await client.request(method, path, json=body)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+async def test_an_estimate_is_shown_wherever_the_job_is(house: House, client: httpx.AsyncClient) -> None:
+    await submit(house, "vision/member", "mine")
+    now = house.clock()
+    house.control.eta_of["mine"] = Eta(now, now + 60_000, now + 120_000)
+    job = (await client.get("/api/v1/jobs/mine")).json()
+    assert job["estimated_start"] < job["estimated_start_p90"] and job["estimate_made"]
+    told = (await client.get("/api/v1/jobs/mine/explanation")).json()
+    assert told["estimated_start_p90"] == job["estimated_start_p90"]
+    ray = (await client.get("/api/jobs/mine")).json()
+    assert "; estimated start " in ray["message"] and "in 9 of 10 cases by" in ray["message"]
+
+
+async def test_the_report_counts_what_came_true(house: House, client: httpx.AsyncClient) -> None:
+    house.store.write(lambda session: keep(session, 1_000, [["a", "research", 60_000, 120_000, 1, 2, 5]]))
+    told = (await client.get("/api/v1/forecast/report")).json()
+    assert told["all"] == {"jobs": 0} and sum(told["calibration"]["counts"]) == 0
+
+
+async def test_the_administrator_sees_that_the_records_are_whole(house: House) -> None:
+    async with house.client("*/admin") as client:
+        told = (await client.get("/api/v1/records")).json()
+    assert [chain["first_broken"] for chain in told["chains"]] == [None, None] and told["contradiction"] is None
+
+
+async def test_a_queue_is_explained(client: httpx.AsyncClient) -> None:
+    told = (await client.get("/api/v1/queues/research/explanation")).json()
+    assert told["sentence"] == "no job waits here"

@@ -1,0 +1,67 @@
+"""Who held which slot when: the spans of a real (simulated) life, with the decision under each change."""
+
+from __future__ import annotations
+
+from heliostat.forecasting.timeline import timeline
+from heliostat.render.timeline import timeline_text
+from heliostat.render.timeline_html import timeline_html
+
+from tests.platform.control.plant import START_MS, Plant
+from tests.platform.forecasting.worlds import live
+
+
+def told(plant: Plant):  # type: ignore[no-untyped-def]
+    live(plant)
+    with plant.store.read() as session:
+        return timeline(session, START_MS, plant.cluster.now_ms)
+
+
+def test_each_change_has_its_decision_and_reason(plant: Plant) -> None:
+    document = told(plant)
+    spans = document["spans"]
+    by_job: dict[str, list[dict]] = {}  # type: ignore[type-arg]
+    for span in spans:
+        by_job.setdefault(span["job"], []).append(span)
+    assert set(by_job) == {"train", "urgent", "long"}
+    assert all(span["opened"]["code"] == "Placed" for span in spans)
+    first = [span for span in by_job["train"] if span["attempt"] == 1]
+    assert len(first) == 2 and {span["closed"]["code"] for span in first} == {"PreemptedFor"}
+    assert first[0]["closed"]["for"] == ["urgent"]
+    assert {span["closed"]["sentence"] for span in by_job["train"] if span["attempt"] == 2} == {"succeeded"}
+    assert all(span["to"] is None and span["closed"] is None for span in by_job["long"])
+    assert len(document["slots"]) == 2 and document["complete"]
+
+
+def test_no_slot_has_two_holders_at_a_time(plant: Plant) -> None:
+    document = told(plant)
+    for slot in document["slots"]:
+        mine = sorted(
+            (span["from_ms"], span["to_ms"] or 10**18) for span in document["spans"] if span["slot"] == slot["slot"]
+        )
+        assert all(before[1] <= after[0] for before, after in zip(mine, mine[1:], strict=False))
+
+
+def test_a_window_shows_only_what_touches_it(plant: Plant) -> None:
+    live(plant)
+    now = plant.cluster.now_ms
+    with plant.store.read() as session:
+        assert {span["job"] for span in timeline(session, now - 1, now)["spans"]} == {"long"}
+
+
+def test_as_text(plant: Plant) -> None:
+    text = timeline_text(told(plant), 100)
+    rows = [line for line in text.splitlines() if " gpu " in line[:24]]
+    assert len(rows) == 2 and all(len(row) <= 100 for row in rows)
+    assert "A" in rows[0] and "displaced by urgent of priority 150 (own priority 50) (PreemptedFor)" in text
+    assert "C long attempt 1  +2 slots: 2 tasks placed (Placed)" in text
+
+
+def test_as_a_page_of_its_own(plant: Plant) -> None:
+    page = timeline_html(told(plant))
+    assert page.count("<rect") == len(told_spans(page)) >= 6
+    assert "<script" not in page and "http" not in page and "src=" not in page
+    assert "displaced by urgent" in page
+
+
+def told_spans(page: str) -> list[str]:
+    return page.split("<g><title>")[1:]

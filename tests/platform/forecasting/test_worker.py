@@ -1,0 +1,109 @@
+"""The forecasting process itself: started as the control plane starts it, told of a commit, and asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from heliostat_scheduler.core import codec
+from heliostat_scheduler.core.model import JobSpec, TaskShape
+
+from tests.platform.control.plant import Plant
+from tests.platform.forecasting.worlds import live
+
+LIMIT_S = 60.0
+Json = dict[str, Any]
+
+
+class Asker:
+    """The parent's end of the pipes."""
+
+    def __init__(self, url: str, now_ms: int) -> None:
+        argv = [sys.executable, "-m", "heliostat.forecasting.worker", url]
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.now_ms = now_ms
+        self.rest = b""
+
+    def say(self, message: Json) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(message).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def hear(self, fits: Callable[[Json], bool], what: str) -> Json:
+        assert self.process.stdout is not None
+        fd, until = self.process.stdout.fileno(), time.monotonic() + LIMIT_S
+        while time.monotonic() < until:
+            while b"\n" in self.rest:
+                line, _, self.rest = self.rest.partition(b"\n")
+                message: Json = json.loads(line)
+                if fits(message):
+                    return message
+            if select.select([fd], [], [], 1.0)[0]:
+                self.rest += os.read(fd, 1 << 16)
+        raise AssertionError(f"waited for {what}")
+
+    def ask(self, number: int, question: Json) -> Json:
+        self.say({**question, "id": number, "now_ms": self.now_ms})
+        return self.hear(lambda message: message.get("id") == number, f"the answer to {question['ask']}")
+
+
+@pytest.fixture
+def lived(plant: Plant) -> Plant:
+    live(plant)
+    return plant
+
+
+@pytest.fixture
+def asker(lived: Plant) -> Iterator[Asker]:
+    made = Asker(lived.store.url, lived.cluster.now_ms)
+    yield made
+    assert made.process.stdin is not None and made.process.stdout is not None
+    made.process.stdin.close()
+    assert made.process.wait(10) == 0
+    made.process.stdout.close()
+
+
+def test_it_estimates_answers_and_refuses(lived: Plant, asker: Asker) -> None:
+    asker.say({"look": True})
+    told = asker.hear(lambda message: message.get("id") == 0, "estimates")["answer"]
+    late = next(row for row in told["estimates"] if row[0] == "late")
+    assert late[1] == "default" and late[6] >= 3
+
+    plan = asker.ask(1, {"ask": "plan", "job": codec.encode(JobSpec("new", "default", asker.now_ms, TaskShape(1000)))})[
+        "answer"
+    ]
+    assert plan["starts_now"] is False and plan["reason"]["code"] == "InsufficientFree"
+    assert plan["eta"]["samples"] >= 3 and plan["cost"]["gpu_hours_limit"] is None
+
+    changed = asker.ask(2, {"ask": "whatif", "cancel": ["long"], "horizon_ms": 3_600_000})["answer"]
+    moved = {row["job"]: row for row in changed["rows"]}
+    assert moved["late"]["change"] == "earlier" and changed["exact"] is True
+
+    nodes = asker.ask(3, {"ask": "whatif", "nodes": ["+1xgpu:2"]})["answer"]
+    assert {row["job"] for row in nodes["rows"]} == {"late"}
+
+    why = asker.ask(4, {"ask": "explain", "job_id": "late"})["answer"]
+    assert why["code"] == "InsufficientFree" and any(remedy["command"] for remedy in why["remedies"])
+
+    for number, question, words in (
+        (5, {"ask": "whatif", "quota": ["nobody=3"]}, "no queue nobody"),
+        (6, {"ask": "whatif", "quota": ["3"]}, "write QUEUE=GPUS"),
+        (7, {"ask": "whatif", "nodes": ["two"]}, "write +COUNTxFLAVOR:GPUS"),
+        (8, {"ask": "whatif", "policy": {"cleverness": 9}}, "no field cleverness"),
+        (9, {"ask": "whatif", "policy": {"reclaim": 3}}, "must be like True"),
+        (10, {"ask": "whatif"}, "nothing to change"),
+        (11, {"ask": "explain", "job_id": "train"}, "does not wait"),
+    ):
+        error = asker.ask(number, question)["error"]
+        assert error["code"] == "bad_question" and words in error["message"]
+
+    digest = lived.loop.engine.digest()
+    lived.advance(100)
+    assert lived.loop.engine.digest() == digest, "nothing live is touched"
