@@ -77,7 +77,10 @@ class Door:
             reply = await self._answer(ask, receive)
         except Fault as fault:
             reply = replies.of_fault(fault, ask.path, ask.request_id)
-        except (ClientGone, asyncio.CancelledError):
+        except ClientGone:
+            self._write_down(ask, Reply(b"", 499, code="client_gone"))
+            return
+        except asyncio.CancelledError:
             self._write_down(ask, Reply(b"", 499, code="client_gone"))
             raise
         except Exception:
