@@ -43,5 +43,9 @@ def test_the_demo_holds_what_it_promises() -> None:
     assert all(job["waited_s"] > 0 for job in result["jobs"])
     assert {"ReclaimedFor", "PreemptedFor"} & {past["code"] for past in first["reason_history"]}
     assert "what would help" in told.stderr
+    assert set(result["model"]) == {"name", "version", "sha256"} and result["model"]["name"] == "digits"
+    assert result["endpoint"].endswith("/endpoints/digits")
+    assert result["http_accuracy"] >= 0.95 and result["test_split"]["images"] == 100
+    assert 0 < result["p50_ms"] < 1000 and result["first_prediction_s"] < 300
     assert leftovers() == []
     assert set(Path("/tmp").glob("helio-demo-*")) == folders

@@ -70,13 +70,16 @@ class Endpoint:
         """The API's document."""
         return self._data
 
-    def predict(self, inputs: Any, *, version: str = "") -> dict[str, Any]:  # Any: arrays, nested lists; JSON
+    def predict(
+        self, inputs: Any, *, version: str = "", fresh_key: bool = False
+    ) -> dict[str, Any]:  # Any: arrays, nested lists; JSON
         """Outputs by name. inputs: by name, or the array itself for a model with one input.
 
+        fresh_key: the key was made a moment ago; its gateway may not know it for a second.
         The call is repeated where a gateway died or asks for patience: a prediction changes nothing.
         """
         given = inputs if isinstance(inputs, Mapping) else named(inputs, self._signature())
-        answer = self._calls().predict(given, version=version)
+        answer = self._calls().predict(given, version=version, fresh_key=fresh_key)
         return cast("dict[str, Any]", answer["outputs"])  # Any: JSON
 
     def wait_ready(

@@ -10,6 +10,7 @@ from heliostat.demo.stage import DemoFailed, Stage, recipe, urgent
 from heliostat.wire.shapes import EventJson, JobJson
 
 ELASTIC = "digits-eve"
+MODEL = "digits"
 EPOCHS = 55
 CHECKPOINT_EVERY = 100
 STEP_MS = 30
@@ -37,7 +38,7 @@ def play(stage: Stage) -> Borrowed:
     audience.act("Eve trains on one to four GPUs; all four are free, so she borrows them")
     metadata = {"queue": "research", "owner": "eve", "min_gpus": str(FEWEST), "max_gpus": str(MOST)}
     options = ["--workers", f"{FEWEST}-{MOST}", "--epochs", str(EPOCHS), "--step-ms", str(STEP_MS)]
-    options += ["--checkpoint-every", str(CHECKPOINT_EVERY)]
+    options += ["--checkpoint-every", str(CHECKPOINT_EVERY), "--register", MODEL]
     child = stage.typed(scene.ray_job_submit(ELASTIC, metadata, recipe(*options)), ELASTIC)
     stage.until(f"{ELASTIC} to train on {MOST} GPUs", lambda: stage.steps(ELASTIC) > CHECKPOINT_EVERY * 3 // 2)
 

@@ -1,13 +1,15 @@
-"""The play: act one trains, waits, preempts, resumes; act two shrinks and grows a live training. Both are counted in the end."""
+"""The play: act one trains, waits, preempts, resumes; act two shrinks and grows a live training,
+act three serves its model. All is counted in the end."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from heliostat.demo import elastic_act
+from heliostat.demo import elastic_act, serving_act
 from heliostat.demo.elastic_act import Borrowed
 from heliostat.demo.scene import Child, Scene
+from heliostat.demo.serving_act import Served
 from heliostat.demo.stage import Audience, Stage, recipe
 from heliostat.render.explain import explanation_text
 from heliostat.wire.shapes import ExplanationJson, JobJson
@@ -34,6 +36,7 @@ class Told:
     urgent_id: str
     children: tuple[Child, ...]
     borrowed: Borrowed
+    served: Served
     seconds: float
 
 
@@ -41,8 +44,9 @@ def play(scene: Scene, audience: Audience) -> Told:
     stage = Stage(scene, audience, TOTALS)
     explanation, urgent_id, children = _first_act(stage)
     borrowed = elastic_act.play(stage)
+    served = serving_act.play(stage)
     jobs = tuple(scene.client.read_job(job_id) for job_id in (FIRST, SECOND, urgent_id))
-    return Told(jobs, explanation, urgent_id, children, borrowed, stage.seconds())
+    return Told(jobs, explanation, urgent_id, children, borrowed, served, stage.seconds())
 
 
 def _first_act(stage: Stage) -> tuple[ExplanationJson, str, tuple[Child, ...]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from heliostat_jobs.spec import StepCount, recount_run
 
-from heliostat.demo import elastic_verdict
+from heliostat.demo import elastic_verdict, serving_act
 from heliostat.demo.elastic_act import ELASTIC
 from heliostat.demo.scene import Scene
 from heliostat.demo.story import CHECKPOINT_EVERY, FIRST, SECOND, STEPS_PER_EPOCH, TOTALS, Told
@@ -63,6 +63,7 @@ def judge(scene: Scene, told: Told) -> Verdict:
         ("the urgent command ran once", urgent.get("attempts") == 1),
         ("both `ray job submit` returned 0", all(child.process.returncode == 0 for child in told.children)),
         *elastic_verdict.checks(elastic, told.borrowed, STEPS_PER_EPOCH),
+        *serving_act.checks(told.served),
     )
     resizes = elastic_verdict.resizes(elastic, told.borrowed)
     return Verdict(told, min(accuracies), steps, elastic_verdict.steps_lost(elastic), resizes, checks)
@@ -78,6 +79,7 @@ def as_json(verdict: Verdict) -> dict[str, Any]:  # Any: JSON
         "checkpoint_steps_recomputed": sum(counted.recomputed for counted in verdict.steps.values()),
         "steps_lost": verdict.steps_lost,
         "resizes": verdict.resizes,
+        **serving_act.as_json(verdict.told.served),
         "gpu_seconds": {"held": sum(_held(job) for job in verdict.jobs), "used": sum(used) if used else None},
         "seconds": round(verdict.told.seconds, 1),
         "checks": [{"check": check, "held": held} for check, held in verdict.checks],
@@ -105,7 +107,8 @@ def as_text(verdict: Verdict) -> str:
     right = frozenset(head[3:9])
     checks = "\n".join(f"{'✔' if held else '✖'} {check}" for check, held in verdict.checks)
     notes = "USED is - where there is no GPU to measure: logical GPUs are only counted."
-    return f"{table(head, rows, right=right)}\n\n{elastic_verdict.as_text(verdict.resizes)}\n\n{checks}\n\naccuracy {verdict.accuracy:.4f}. {notes}"
+    acts = f"{elastic_verdict.as_text(verdict.resizes)}\n{serving_act.as_text(verdict.told.served)}"
+    return f"{table(head, rows, right=right)}\n\n{acts}\n\n{checks}\n\naccuracy {verdict.accuracy:.4f}. {notes}"
 
 
 def _held(job: JobJson) -> float:

@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +17,7 @@ from heliostat.client.client import Client
 from heliostat.demo.elastic_act import ELASTIC, Borrowed, resizes_of
 from heliostat.demo.scene import ELASTIC_QUEUES, QUEUES, Child, Scene
 from heliostat.demo.screen import Lines, Screen
+from heliostat.demo.serving_act import Served
 from heliostat.demo.stage import Glance
 from heliostat.demo.story import CHECKPOINT_EVERY, FIRST, SECOND, TOTALS, Told
 from heliostat.demo.verdict import as_json, as_text, judge
@@ -81,6 +83,12 @@ def second(**more: Any) -> JobJson:
     return job(SECOND, started_at="2026-01-01T00:01:01.500Z", finished_at="2026-01-01T00:02:00.000Z", **more)
 
 
+SERVED = Served(
+    {"name": "digits", "version": 1, "sha256": "a" * 64}, "http://127.0.0.1:8000/endpoints/digits", "c0ffee", 100, 97, 4.2, 120.0,
+    "unauthenticated",
+)  # fmt: skip
+
+
 def told(**changes: Any) -> Told:
     taken = [{"at": "", "code": "ReclaimedFor", "sentence": "gave 2 GPUs back to production", "attempt": 1}]
     first = job(FIRST, attempts=2, reason_history=taken)
@@ -88,7 +96,7 @@ def told(**changes: Any) -> Told:
     process = cast("subprocess.Popen[bytes]", Ended(changes.get("returncode", 0)))
     child = Child("ray job submit", process, Path("/nowhere"))
     explanation = changes.get("explanation", {"sentence": "waits", "remedies": [{"kind": "wait"}]})
-    return Told(jobs, explanation, "job-u", (child, child), changes.get("borrowed", borrowed()), 170.0)
+    return Told(jobs, explanation, "job-u", (child, child), changes.get("borrowed", borrowed()), changes.get("served", SERVED), 170.0)
 
 
 def moved(before: str, after: str, data: dict[str, Any] | None = None, *, at: str = ORDERED, code: str = "") -> Any:
@@ -128,6 +136,8 @@ def test_a_good_run(scene: Scene) -> None:
     assert [job["id"] for job in document["jobs"]] == [FIRST, SECOND, "job-u", ELASTIC, "job-g"]
     assert set(document["jobs"][0]) == {"id", "queue", "state", "attempts", "waited_s", "ran_s", "reason_history"}
     text = as_text(verdict)
+    assert document["model"]["version"] == 1 and document["http_accuracy"] == 0.97 and document["p50_ms"] == 4.2
+    assert "97 of 100 held-out images right" in text
     assert "gave 2 GPUs back to production" in text and "✖" not in text and "accuracy 0.9800" in text
 
 
@@ -145,6 +155,8 @@ WRONG: list[Any] = [
     pytest.param(lambda: told(jobs=(told().jobs[0], second(metrics=None), told().jobs[2])), id="no model"),
     pytest.param(lambda: told(explanation={"sentence": "waits", "remedies": []}), id="nobody knew what would help"),
     pytest.param(lambda: told(returncode=1), id="ray job submit failed"),
+    pytest.param(lambda: told(served=replace(SERVED, correct=94)), id="the endpoint predicts poorly"),
+    pytest.param(lambda: told(served=replace(SERVED, refused="nothing")), id="the endpoint answers anybody"),
     pytest.param(
         lambda: told(jobs=(told().jobs[0], job(SECOND, started_at="2026-01-01T00:00:30.000Z"), told().jobs[2])),
         id="the second overtook the preempted first",
