@@ -95,6 +95,8 @@ def publish(result: Any, options: LoopOptions, run_dir: Path, name: str) -> Resu
     with result.checkpoint.as_directory() as folder:
         digits_artifact.put_beside(Path(folder) / MODEL_FILE, run_dir / MODEL_DIR, options.width)
     code = digits_artifact.code_digest()
+    params = {**options_dict(options), "test_split": digits_data.digest(data.test_ids)}
+    del params["run_dir"]
     published = Result(
         metrics={
             "accuracy": result.metrics["accuracy"],
@@ -102,7 +104,7 @@ def publish(result: Any, options: LoopOptions, run_dir: Path, name: str) -> Resu
             "steps": result.metrics["step"],
         },
         model=ModelEntry(MODEL_DIR, name, code_digest=code, data_digest=data.sha256),
-        params={**options_dict(options), "test_split": digits_data.digest(data.test_ids)},
+        params=params,
     )
     published.write(run_dir)
     return published
