@@ -89,6 +89,8 @@ def _view(
     current, position = standing
     reason = current or (None if row.reason is None else reason_from(row.reason))
     spent = max(0, now_ms - row.state_since_ms)
+    until = rfc3339(reason.until_ms) if waiting and reason is not None else None
+    told = eta_fields(eta, row)
     per_task = row.gpu_milli / 1000
     held_ms = row.gpu_ms_held
     return models.Job.model_construct(
@@ -105,10 +107,9 @@ def _view(
         state_since=at(row.state_since_ms),
         reason=reason_view(reason),
         position=position,
-        **(
-            {"estimated_start": rfc3339(reason.until_ms) if waiting and reason is not None else None}
-            | eta_fields(eta, row)
-        ),
+        estimated_start=told.get("estimated_start", until),
+        estimated_start_p90=told.get("estimated_start_p90"),
+        estimate_made=told.get("estimate_made"),
         gpus=models.Gpus(min=row.min_tasks * per_task, max=row.max_tasks * per_task, held=running * per_task),
         cpus=row.cpu_milli / 1000,
         tasks=models.Tasks(min=row.min_tasks, max=row.max_tasks, running=running),

@@ -145,6 +145,25 @@ class RunHistory:
                 answer[place] = float(rest)
         return answer
 
+    def draw_s(self, jobs: list[str], now_s: float, shares: list[float]) -> list[float]:
+        """Of each job a quantile of its remaining run time, given what it has run: drawn shares give possible futures."""
+        answer = []
+        for job, share in zip(jobs, shares, strict=True):
+            line, row = self._at[job]
+            rows = np.array([row])
+            ran = float(line.ran(rows, now_s)[0])
+            near_d, near_w = self._neighbours(line, rows, now_s)
+            samples = np.concatenate([near_d[0], self._centres]) - ran
+            weight = np.where(samples > 0, np.concatenate([near_w[0], self._overall(int(line.gpus[row]))]), 0.0)
+            order = np.argsort(samples)
+            summed = np.cumsum(weight[order])
+            if summed[-1] <= 0:
+                answer.append(REST_BEYOND * ran + 1.0)
+                continue
+            place = min(int(np.searchsorted(summed, share * summed[-1], side="right")), len(order) - 1)
+            answer.append(max(1.0, float(samples[order[place]])))
+        return answer
+
     def _rest(self, line: Line, rows: Ints, now_s: float) -> Floats:
         ran = line.ran(rows, now_s)
         near_d, near_w = self._neighbours(line, rows, now_s)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from heliostat_scheduler.simulator import fuzz, suites
+from heliostat_scheduler.simulator.eta import command as eta
 from heliostat_scheduler.simulator.load.growth import growth
 
 
@@ -35,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     scenarios = commands.add_parser("scenarios", help="conformance facts: passed and failed by id")
     scenarios.add_argument("file", type=Path)
     scenarios.set_defaults(run=suites.scenarios)
+    _eta(commands.add_parser("eta", help="Philly: how well starts that are estimated at submission hold"))
     fuzzing = commands.add_parser("fuzz", help="seeded faults until a number of cycles; exit 1 on a violation")
     fuzzing.add_argument("--cycles", type=_positive, default=100_000)
     fuzzing.add_argument("--seed", type=int, default=1, help="the first seed; the next runs take the ones after it")
@@ -75,6 +77,16 @@ def _openb(command: argparse.ArgumentParser) -> None:
         help="equal scores: smallest name (best fit first for heliostat), or renamed nodes at random",
     )  # fmt: skip
     command.set_defaults(run=suites.openb)
+
+
+def _eta(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--trace", type=Path, required=True)
+    command.add_argument("--vcs", type=Path, required=True, help="nodes of each tenant (columns vc, nodes_P2)")
+    command.add_argument("--warm-days", type=float, default=7.0, help="days before the first estimate")
+    command.add_argument("--days", type=float, default=24.0, help="days with estimates")
+    command.add_argument("--share", type=float, default=0.05, help="share of the submissions that get an estimate")
+    command.add_argument("--samples", type=_positive, default=8, help="possible futures per estimate")
+    command.set_defaults(run=eta.run)
 
 
 def _decide(command: argparse.ArgumentParser) -> None:

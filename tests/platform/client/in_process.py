@@ -71,7 +71,7 @@ class RowsOnly:
     def standings(self, job_ids: Sequence[str]) -> dict[str, tuple[Reason | None, int | None]]:
         return {job_id: (self.reason(job_id), self.position(job_id)) for job_id in job_ids}
 
-    def explain(self, job_id: str) -> dict[str, Any]:  # Any: JSON
+    def explain(self, job_id: str, patience_s: float = 0.0) -> dict[str, Any]:  # Any: JSON
         return {"job_id": job_id, "state": "queued", "code": "InsufficientFree", "sentence": "both are taken", "facts": {},
                 "blockers": [], "remedies": [], "checks": [], "position": 1, "as_of": "2026-01-01T00:00:00Z"}  # fmt: skip
 

@@ -107,8 +107,12 @@ class PhillyWorld:
                     at += 1
                 self._ranks.send(now)
                 self.drive.settle(1000 * self._now)
+                self.settled()
                 bar.at(len(self._done))
         return self._done
+
+    def settled(self) -> None:
+        """Everything is decided at this instant; for those who watch."""
 
     def _next_end(self) -> float:
         while self._ends:
