@@ -75,6 +75,7 @@ class Desk:
         target = JobState.CANCELLED if attempt is None else JobState.CANCELLING
         if attempt is None:
             self.waiting.pop(job.id, None)
+            self.executor.end_parked(job.id, JobState.CANCELLED.value, out, now_ms)
         else:
             attempt.state = JobState.CANCELLING
         if attempt is None or attempt.in_engine:

@@ -3,10 +3,11 @@
     granting -> launching -> running <-> resizing -> ordered -> killing -> closing -> (gone)
 
 `granting`: the lease is being written to the board. `launching`: the command or the driver is being started. `resizing`: its lease
-gets another size (`resizing.py`). `ordered`: it was asked to checkpoint and let go. `killing`: whoever sits in its slots is being
-killed. `closing`: how it ends is known; what is awaited is that its process has ended, its slots are verified free, and its log is
-saved. Only then has the job ended; it goes back to its queue as soon as its slots are free. A GPU is never given away while
-somebody sits on it, and a job's next driver starts only when the last one is gone (`leftovers.py`).
+gets another size (`resizing.py`). `parked`: it asked for GPUs in `fit()` and holds nothing; its job waits in the queue
+(`parking.py`). `ordered`: it was asked to checkpoint and let go. `killing`: whoever sits in its slots is being killed. `closing`:
+how it ends is known; what is awaited is that its process has ended, its slots are verified free, and its log is saved. Only then
+has the job ended; it goes back to its queue as soon as its slots are free. A GPU is never given away while somebody sits on it, and
+a job's next driver starts only when the last one is gone (`leftovers.py`).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Phase(StrEnum):
     ORDERED = "ordered"
     KILLING = "killing"
     CLOSING = "closing"
+    PARKED = "parked"
 
 
 @dataclass(frozen=True, slots=True)

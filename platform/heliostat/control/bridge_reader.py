@@ -98,6 +98,7 @@ class BridgeReader:
         """Everything that the board has to know. Which nodes there are is not known yet: their facts come after Ready."""
         executor = self.executor
         leases = [attempt.lease() for attempt in executor.attempts.values() if not attempt.freed]
+        leases += [attempt.lease() for attempt in executor.parked.values()]
         self.hello_id = next(executor.ids)
         return Hello(
             id=self.hello_id,
@@ -173,6 +174,8 @@ class BridgeReader:
                 executor.resize_released(attempt, acked, out, now_ms)
                 if attempt.phase is Phase.ORDERED and not attempt.is_command:
                     executor.close(attempt, endings.of_order(attempt), out, now_ms)
+            case protocol.DEMAND:
+                executor.demanded(attempt, acked, out, now_ms)
             case protocol.EXITED:
                 if attempt.is_command:
                     self._exited(attempt, acked.facts, out, now_ms)

@@ -35,7 +35,10 @@ HARMLESS_CODES = frozenset({protocol.CPU_BUSY, protocol.UNKNOWN_SLOT, protocol.S
 
 @dataclass(slots=True)
 class Closing:
-    """attempts: the live ones by job. nodes: what the bridge said last. awaiting: command id -> (job, attempt)."""
+    """attempts: the live ones by job. nodes: what the bridge said last. awaiting: command id -> (job, attempt).
+
+    parked: drivers that wait in `fit()` for a lease that their job is queued for, by job.
+    """
 
     store: Store
     bridge: Bridge
@@ -50,6 +53,7 @@ class Closing:
     failures: dict[str, int] = field(default_factory=dict)
     ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     leftovers: Leftovers = field(init=False)
+    parked: dict[str, Attempt] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.leftovers = Leftovers(self.drivers, self.launcher.log_path)

@@ -24,21 +24,27 @@ class Deadlines:
     def tick(self, out: Outbox, now_ms: int, *, connected: bool) -> None:
         """Everything that is due. Without a bridge only drivers are looked after: nobody could have answered."""
         for attempt in list(self.executor.attempts.values()):
-            if attempt.poll_ms is not None and attempt.poll_ms <= now_ms and not attempt.process_done:
-                attempt.poll_ms = now_ms + LOOK_PATIENCE_MS
-                out.step(attempt.job, None, partial(self.executor.drivers.look, attempt.submission_id))
+            self._look(attempt, out, now_ms)
             if connected and attempt.due_ms is not None and attempt.due_ms <= now_ms:
                 self._overdue(attempt, out, now_ms)
             limit = _run_limit(attempt)
             if limit is not None and limit <= now_ms and attempt.in_engine:
                 attempt.run_limit_ms = None
                 attempt.over_limit = out.event(JobTimedOut(attempt.job))
+        for attempt in self.executor.parked.values():
+            self._look(attempt, out, now_ms)
         self.executor.leftovers.tick(out, now_ms)
+
+    def _look(self, attempt: Attempt, out: Outbox, now_ms: int) -> None:
+        if attempt.poll_ms is not None and attempt.poll_ms <= now_ms and not attempt.process_done:
+            attempt.poll_ms = now_ms + LOOK_PATIENCE_MS
+            out.step(attempt.job, None, partial(self.executor.drivers.look, attempt.submission_id))
 
     def next_ms(self, *, connected: bool) -> int | None:
         """The earliest moment at which `tick` has something to do."""
         left = self.executor.leftovers.next_ms()
         moments = [] if left is None else [left]
+        moments += [attempt.poll_ms for attempt in self.executor.parked.values() if attempt.poll_ms is not None]
         for attempt in self.executor.attempts.values():
             if attempt.poll_ms is not None and not attempt.process_done:
                 moments.append(attempt.poll_ms)
@@ -55,7 +61,7 @@ class Deadlines:
             case Phase.GRANTING:
                 text = "The lease was not granted in time."
                 ending = executor.not_started(attempt, "grant_timeout", text, now_ms)
-                executor.close(attempt, ending, out, now_ms, process_done=True)
+                executor.close(attempt, ending, out, now_ms, process_done=not attempt.accepted)
             case Phase.LAUNCHING:
                 text = "The job did not start in time."
                 ending = executor.not_started(attempt, "start_timeout", text, now_ms)
@@ -66,7 +72,7 @@ class Deadlines:
                 executor.kill(attempt, endings.of_order(attempt), out, now_ms)
             case Phase.KILLING | Phase.CLOSING:
                 self._ask_again(attempt, out, now_ms)
-            case Phase.RUNNING:
+            case Phase.RUNNING | Phase.PARKED:
                 attempt.due_ms = None
 
     def _ask_again(self, attempt: Attempt, out: Outbox, now_ms: int) -> None:

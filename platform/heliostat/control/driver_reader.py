@@ -41,11 +41,20 @@ class DriverReader:
                 self.executor.conclude(attempt, out, now_ms)
 
     def _of_a_leftover(self, message: DriverMessage, out: Outbox, now_ms: int) -> None:
-        """An older driver: when it is gone, the one that waits for its end may start."""
+        """An older driver: when it is gone, the one that waits for its end may start. Or one that waits for its lease."""
+        parked = self.executor.parked.get(message.submission_id.rpartition("-a")[0])
+        if parked is not None and parked.submission_id == message.submission_id:
+            self._of_a_parked(parked, message, out, now_ms)
+            return
         job = self.executor.leftovers.read(message, out, now_ms)
         attempt = self.executor.attempts.get(job)
         if attempt is not None and attempt.phase is Phase.LAUNCHING:
             self.executor.launch(attempt, out, now_ms)
+
+    def _of_a_parked(self, attempt: Attempt, message: DriverMessage, out: Outbox, now_ms: int) -> None:
+        attempt.poll_ms = now_ms + RUNNING_POLL_MS
+        if isinstance(message, DriverSeen) and (message.info is None or message.info.ended):
+            self.executor.parked_driver_ended(attempt, message.info, out, now_ms)
 
     def _refused(self, attempt: Attempt, refused: DriverRefused, out: Outbox, now_ms: int) -> None:
         if attempt.phase in (Phase.KILLING, Phase.CLOSING):

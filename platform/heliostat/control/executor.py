@@ -22,14 +22,14 @@ from heliostat_scheduler.live.protocol import SignalCommand, StartCommand
 from heliostat.control import endings, rows
 from heliostat.control.attempts import Attempt, Ending, Finish, Phase, Requeue
 from heliostat.control.outbox import Outbox
+from heliostat.control.parking import Parking
 from heliostat.control.patience import GRANT_PATIENCE_MS, ORDER_SLACK_MS, POLL_MS, start_patience_ms
-from heliostat.control.resizing import Resizing
 from heliostat.control.slot_refs import refs_of
 from heliostat.store import jobs
 
 
 @dataclass(slots=True)
-class Executor(Resizing):
+class Executor(Parking):
     """What was decided becomes commands; what happens to an attempt becomes events."""
 
     # ---- decisions -----------------------------------------------------------------------------------------------------
@@ -52,6 +52,8 @@ class Executor(Resizing):
                     assert_never(decision)
 
     def _grant(self, start: Start, out: Outbox, now_ms: int) -> None:
+        if self.unpark(start, out, now_ms):
+            return
         with self.store.read() as session:
             job = jobs.get(session, start.job_id)
         slots = refs_of(self.nodes.values(), start.places)
@@ -114,7 +116,7 @@ class Executor(Resizing):
         attempt.due_ms = attempt.deadline_ms + ORDER_SLACK_MS
         self.write_order(attempt, order, out)
         if before is Phase.GRANTING:
-            self.close(attempt, endings.of_order(attempt), out, now_ms, process_done=True)
+            self.close(attempt, endings.of_order(attempt), out, now_ms, process_done=not attempt.accepted)
             return
         self.tell_order(attempt, out, now_ms)
 
@@ -144,13 +146,14 @@ class Executor(Resizing):
     ) -> None:
         """The bridge carried a grant, a start or an order out (code ""), or refused it."""
         if attempt.phase is Phase.GRANTING and attempt.state is JobState.CANCELLING:
-            self.close(attempt, endings.of_order(attempt), out, now_ms, process_done=True)
+            self.close(attempt, endings.of_order(attempt), out, now_ms, process_done=not attempt.accepted)
         elif attempt.phase is Phase.GRANTING and not code:
             attempt.phase = Phase.LAUNCHING
             self.moved(attempt, JobState.STARTING, None, out, now_ms)
             self.launch(attempt, out, now_ms)
         elif code and attempt.phase in (Phase.GRANTING, Phase.LAUNCHING):
-            self.close(attempt, self.not_started(attempt, code, text, now_ms), out, now_ms, process_done=True)
+            failed = self.not_started(attempt, code, text, now_ms)
+            self.close(attempt, failed, out, now_ms, process_done=not attempt.accepted)
         elif attempt.phase is Phase.RESIZING:
             self.resize_answered(attempt, code, text, data, out, now_ms)
         elif code and attempt.phase is Phase.ORDERED:

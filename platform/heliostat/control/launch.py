@@ -96,6 +96,8 @@ class Launcher:
         given = {str(key): str(value) for key, value in runtime_env.get("env_vars", {}).items()}
         own = {str(key): str(value) for key, value in job.env.items()}
         runtime_env["env_vars"] = given | own | self._env(attempt)
+        if job.gpu_milli == 0 and job.kind == "ray":
+            runtime_env["env_vars"][protocol.ENV_DISCOVER] = "1"
         return Submission(
             submission_id=attempt.submission_id,
             entrypoint=job.entrypoint or shlex.join(job.argv),

@@ -140,7 +140,7 @@ class LivePort:
         with self._loop.engine_lock:
             nodes = list(self._loop.executor.nodes.values())
             connected = self._loop.bridge.connected
-            activity = dict(self._loop.activity)
+            activity = dict(self._loop.utilization.activity)
             blocked = dict(self._loop.bridge.blocked)
             states = {node.node: self._loop.nodes.state(node) for node in nodes}
             policy_digest = self._loop.engine.policy_digest()

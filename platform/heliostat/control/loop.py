@@ -22,19 +22,19 @@ from typing import assert_never
 from heliostat_scheduler.core import Engine
 from heliostat_scheduler.core.decisions import Plan
 from heliostat_scheduler.core.events import (
+    DemandFound,
     Event,
     IllegalEvent,
     JobRequeued,
     JobStartFailed,
     JobSubmitted,
     QueuesChanged,
-    Utilized,
 )
 from heliostat_scheduler.core.model import Policy
 from heliostat_scheduler.live.protocol import NodeJoined, NodeLost
 from sqlalchemy.orm import Session
 
-from heliostat.control import decision_log, receipts, rows, terms
+from heliostat.control import decision_log, rows, terms
 from heliostat.control.asking import Desk
 from heliostat.control.bridge_reader import BridgeReader, Log
 from heliostat.control.clock import Clock
@@ -66,6 +66,7 @@ from heliostat.control.outbox import Outbox, Step
 from heliostat.control.port import ControlError
 from heliostat.control.reconcile import Reconciler
 from heliostat.control.serving_reader import ServingReader
+from heliostat.control.utilization import UtilizationReader
 from heliostat.control.why import WhySweep
 from heliostat.queuefile import parse
 from heliostat.store import Store, StoreUnavailable, queuefiles
@@ -103,7 +104,6 @@ class Loop:
         self.engine_lock = threading.RLock()
         self.cycles = 0
         self.trouble = ""
-        self.activity: dict[str, int] = {}
         self._answers: list[Asked | NodeAsked] = []
         self._build()
 
@@ -117,6 +117,7 @@ class Loop:
         self.why = WhySweep(self.desk.waiting, self.engine.reason)
         self.deadlines = Deadlines(self.executor)
         self.nodes = NodeKeeper(parts.store, self.executor)
+        self.utilization = UtilizationReader(self.executor)
         self.drivers = DriverReader(self.executor)
         self.serving = ServingReader(self.executor)
         self.bridge = BridgeReader(
@@ -228,7 +229,7 @@ class Loop:
                 case DriverAccepted() | DriverRefused() | DriverSeen() | DriverSilent() | LogSaved():
                     self.drivers.read(message, out, now_ms)
                 case SlotsRead():
-                    self._slots_read(message, out)
+                    self.utilization.read(message, self.bridge.said, out, now_ms)
                 case ServingSaid():
                     self.serving.read(message, out, now_ms)
                 case _:
@@ -282,18 +283,6 @@ class Loop:
         for node in sorted(self.executor.nodes):
             self.bridge.node_down(node, "lost", out, now_ms)
 
-    def _slots_read(self, read: SlotsRead, out: Outbox) -> None:
-        self.activity = read.activity
-        used = {slot: activity * read.window_ms // 1000 for slot, activity in read.activity.items()}
-        out.step("telemetry", lambda s: receipts.add_used(s, used))
-        for attempt in self.executor.attempts.values():
-            known = [read.activity[ref.slot] for ref in attempt.slots if ref.slot in read.activity]
-            if attempt.in_engine and attempt.slots:
-                mean = sum(known) // len(known) if known else None
-                progressed = attempt.job in self.bridge.said
-                out.event(Utilized(attempt.job, read.window_ms, mean, progressed))
-        self.bridge.said.clear()
-
     # ---- the cycle -----------------------------------------------------------------------------------------------------
 
     def _apply(self, now_ms: int, event: Event) -> bool:
@@ -307,7 +296,7 @@ class Loop:
         match event:
             case JobSubmitted():
                 self.desk.waiting[event.job.id] = None
-            case JobRequeued() | JobStartFailed():
+            case JobRequeued() | JobStartFailed() | DemandFound():
                 self.desk.waiting[event.job_id] = None
             case _:
                 pass

@@ -39,7 +39,9 @@ class Reconciler:
                 job = jobs.get(session, lease.job)
                 row = session.get(AttemptRow, (lease.job, lease.attempt))
                 assert row is not None, f"{lease.job} has a lease without its attempt {lease.attempt}"
-                self.executor.attempts[job.id] = _attempt(job, lease, row, now_ms)
+                attempt = _attempt(job, lease, row, now_ms)
+                parked = attempt.phase is Phase.PARKED
+                (self.executor.parked if parked else self.executor.attempts)[job.id] = attempt
             self.executor.leftovers.load(rows.left_behind(session), now_ms)
             waiting = jobs.in_states(session, (JobState.QUEUED.value, JobState.HELD.value))
             for job in waiting:
@@ -62,6 +64,7 @@ class Reconciler:
         """Ray is gone with everything on it. Call it once nothing of the old head can run any more."""
         for attempt in list(self.executor.attempts.values()):
             self.void(attempt, "head_lost", out, now_ms)
+        self.executor.lose_parked(out, now_ms)
         self.executor.leftovers.lost(out, now_ms)
 
     def void(self, attempt: Attempt, why: str, out: Outbox, now_ms: int) -> None:
@@ -163,6 +166,11 @@ def _attempt(job: Job, lease: LeaseRow, row: AttemptRow, now_ms: int) -> Attempt
     if row.ended_ms is not None:
         attempt.ending = _ending(row, job, now_ms)
     attempt.phase = _phase(attempt)
+    attempt.accepted = attempt.has_driver and attempt.phase in (
+        Phase.GRANTING,
+        Phase.PARKED,
+    )  # ask Ray rather than assume
+    attempt.poll_ms = now_ms if attempt.phase is Phase.PARKED else None
     attempt.runner_seen = attempt.phase in (Phase.ORDERED, Phase.RESIZING)  # else it would have been done at once
     if attempt.phase is Phase.RESIZING:
         attempt.change = Change(places + leaving_places, slots + leaving, len(places), job.state_since_ms)
@@ -176,6 +184,8 @@ def _phase(attempt: Attempt) -> Phase:
     if attempt.order != protocol.RUN:
         return Phase.ORDERED
     phases = {
+        JobState.QUEUED: Phase.PARKED,
+        JobState.HELD: Phase.PARKED,
         JobState.ADMITTED: Phase.GRANTING,
         JobState.STARTING: Phase.LAUNCHING,
         JobState.RESIZING: Phase.RESIZING,

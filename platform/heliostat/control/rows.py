@@ -154,6 +154,59 @@ def concluded(
         results.finished(session, attempt.job, attempt.n, result, now_ms)
 
 
+def demand_narrowed(session: Session, job: str, now_ms: int, limits: dict[str, int]) -> None:
+    """The script's own range is narrower than the declared one."""
+    moves.change(session, job, kind="demand_narrowed", actor=SCHEDULER, now_ms=now_ms, data=limits, **limits)
+
+
+def parked(session: Session, attempt: Attempt, wanted: dict[str, int], now_ms: int) -> None:
+    """A program that declared nothing said what it needs: its job waits for that now, its driver for the lease."""
+    receipts.close_spans(session, attempt.job, now_ms)
+    resized(session, attempt)
+    reason = Reason(ReasonCode.PENDING_EVALUATION, facts=(("position", 0),))
+    data = {"demand": wanted}
+    moves.move(
+        session,
+        attempt.job,
+        JobState.QUEUED,
+        reason=reason,
+        actor=SCHEDULER,
+        now_ms=now_ms,
+        attempt=attempt.n,
+        data=data,
+        **wanted,
+    )
+
+
+def parked_ended(session: Session, attempt: Attempt, outcome: str, now_ms: int) -> None:
+    """Its driver ended, or is asked to, while it waited for its lease."""
+    session.execute(delete(t.Lease).where(t.Lease.job == attempt.job))
+    same = (t.Attempt.job == attempt.job, t.Attempt.n == attempt.n)
+    session.execute(update(t.Attempt).where(*same).values(ended_ms=now_ms, outcome=outcome))
+
+
+def finished_in_queue(session: Session, attempt: Attempt, ending: Finish, now_ms: int) -> None:
+    """The program ended although its lease had not come: that is its job's end."""
+    passed = (JobState.ADMITTED, JobState.STARTING, JobState.RUNNING) if ending.state is JobState.SUCCEEDED else ()
+    for state in passed:
+        moved(session, attempt.job, state, None, attempt.n, now_ms)
+    held, used = receipts.held_and_used(session, attempt.job)
+    moves.move(
+        session,
+        attempt.job,
+        ending.state,
+        reason=None,
+        actor=SCHEDULER,
+        now_ms=now_ms,
+        attempt=attempt.n,
+        data={"outcome": ending.outcome, "exit_code": ending.exit_code, "error": ending.error},
+        exit_code=ending.exit_code,
+        error=ending.error,
+        gpu_ms_held=held,
+        gpu_ms_used=used,
+    )
+
+
 def driver_gone(session: Session, job: str, n: int, now_ms: int) -> None:
     """Nothing of the attempt's process is left."""
     session.execute(update(t.Attempt).where(t.Attempt.job == job, t.Attempt.n == n).values(gone_ms=now_ms))

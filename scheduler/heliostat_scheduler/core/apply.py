@@ -38,6 +38,7 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {  # Any: each handle
     e.JobTimedOut: job_events.timed_out,
     e.JobStarted: job_events.started,
     e.JobStartFailed: job_events.start_failed,
+    e.DemandFound: job_events.demand_found,
     e.JobResized: job_events.resized,
     e.PlacesReleased: job_events.places_released,
     e.JobRequeued: job_events.requeued,

@@ -147,6 +147,18 @@ class JobStartFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class DemandFound:
+    """A program that declared nothing has said what it needs: its lease is void, and it waits at its old position for `job`.
+
+    The job's epoch rises by one, so that the lease board can tell the program.
+    """
+
+    job_id: str
+    epoch: int
+    job: JobSpec
+
+
+@dataclass(frozen=True, slots=True)
 class JobResized:
     """A resize order is complete: the lease now is `places`."""
 
@@ -244,6 +256,7 @@ Event = (
     | JobTimedOut
     | JobStarted
     | JobStartFailed
+    | DemandFound
     | JobResized
     | PlacesReleased
     | JobRequeued

@@ -212,6 +212,17 @@ def requeued(state: State, event: e.JobRequeued, now_ms: int) -> None:
     _back_to_queue(state, rec, event.retry_at_ms, now_ms)
 
 
+def demand_found(state: State, event: e.DemandFound, now_ms: int) -> None:
+    rec = find_lease(state, event, "DemandFound")
+    if rec.phase not in (Phase.STARTING, Phase.RUNNING) or rec.cancel or event.job.queue != rec.spec.queue:
+        raise IllegalEvent(f"DemandFound: job {rec.id} is {rec.phase} in queue {rec.spec.queue}")
+    check_spec(state, event.job)
+    rec.epoch += 1
+    rec.retry_code = ""
+    _back_to_queue(state, rec, 0, now_ms)
+    changed(state, e.JobChanged(event.job), now_ms)
+
+
 def _back_to_queue(state: State, rec: JobRec, retry_at_ms: int, now_ms: int) -> None:
     state.stale = True
     if rec.cancel:

@@ -17,7 +17,7 @@ import grpc
 from heliostat_scheduler.live import protocol
 from heliostat_scheduler.live.board_link import BoardLink
 from heliostat_scheduler.live.board_state import PROGRESS, Said
-from heliostat_scheduler.live.cpu_groups import CpuBusy, CpuGroups, name_of
+from heliostat_scheduler.live.cpu_groups import CpuBusy, CpuGroups, holds, name_of
 from heliostat_scheduler.live.freeing import FreeingDesk, places_of
 from heliostat_scheduler.live.holders import Holders
 from heliostat_scheduler.live.ledger import Ledger, Refused
@@ -171,8 +171,11 @@ class Executor:
         lease = put.lease
         if not lease.slots and lease.node and lease.node not in self._slots.nodes:
             raise Refused(protocol.UNKNOWN_NODE, f"{lease.job}: node {lease.node} is not there")
+        before = self._ledger.leases.get(lease.job)
         self._ledger.put(lease, self._slots.refs)
         lease = self._ledger.leases[lease.job]
+        if before is not None and before.cpu_group and before.cpu_group != lease.cpu_group:
+            self._spawn(self._remove_orphan(Place(before.cpu_group, before.node, holds(before))))
         if not lease.slots and lease.node and not lease.cpu_group:
             self._spawn(self._make_cpu_group(put))
             return None

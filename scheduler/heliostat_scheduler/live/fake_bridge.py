@@ -146,6 +146,8 @@ class FakeBridge:
         lease = put.lease
         self.ledger.put(lease, self._usable())
         lease = self.ledger.leases[lease.job]
+        if not lease.cpu_group and (lease.slots or not lease.node):
+            self.cluster.cpu_groups.pop(lease.job, None)
         if lease.slots or not lease.node or lease.cpu_group:
             self.cluster.board.put(put.term, lease)
             data: dict[str, Any] = {"cpu_group": lease.cpu_group} if lease.cpu_group else {}  # Any: JSON

@@ -65,7 +65,7 @@ class Ledger:
         if old is not None and old.attempt != lease.attempt:
             raise Refused(protocol.SLOT_LEASED, f"{lease.job}: attempt {old.attempt} was not freed yet")
         self._check_slots(lease, slots)
-        if old is not None and not lease.cpu_group:
+        if old is not None and not lease.cpu_group and lease.node == old.node and not lease.slots:
             lease = replace(lease, cpu_group=old.cpu_group)
         self.leases[lease.job] = lease
         return True

@@ -26,6 +26,7 @@ class Script:
 
     obeys: it saves a checkpoint when it is told to; else its runner ends the workers at the order's deadline, unless the runner
     hangs. again_ms: from letting go to workers in the new slots. fit_ms: when its fit() begins, after the driver's start.
+    demand: GPUs that its fit() asks for where it was given none, or what a given range is narrowed to.
     """
 
     runs_ms: int | None = 1_000
@@ -37,6 +38,7 @@ class Script:
     obeys: bool = True
     hangs: bool = False
     again_ms: int = 0
+    demand: tuple[int, int] = (0, 0)
     fit_ms: int = 0
     output: str = "hello\n"
 
@@ -171,8 +173,14 @@ class FakeRayJobs:
             self._at(TICK_MS, lambda: self._tick(driver))
 
     def _obey(self, driver: Driver, lease: Lease) -> None:
+        fewest, most = driver.script.demand
+        if most and not driver.working:
+            facts = {"min_gpus": fewest, "max_gpus": most, "gpus_per_task": 1}
+            self.cluster.ack(driver.job, driver.secret, lease.epoch, protocol.DEMAND, facts)
         if lease.attempt != driver.attempt:
             self._let_go(driver)
+        elif most and not lease.slots:
+            return  # it waits in fit()
         elif driver.working and (lease.order != protocol.RUN or lease.slots != driver.slots):
             self._release(driver, lease)
         elif lease.order == protocol.RUN and self.cluster.now_ms >= driver.again_at_ms:
