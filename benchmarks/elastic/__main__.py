@@ -1,11 +1,12 @@
-"""What a change of size costs an elastic training: `python -m benchmarks.elastic [--pairs N] [--out FILE] [--report FILE]`.
+"""What a change of size costs an elastic training: `python -m benchmarks.elastic [--rounds N] [--out FILE] [--report FILE]`.
 
 Method. The demonstration's script (digits CNN, 1 to 4 workers, a checkpoint every 100 steps, at least 50 ms a step) goes 2 -> 4 -> 1 -> 2
-workers, once on a lease's slots and once under stock Ray Train elasticity, in alternating runs, each with its own Ray head. No real GPU:
-ours holds logical GPUs, stock holds CPUs (its `get_device()` fails on logical GPUs); both compute on the CPU over gloo. The order is the
-moment when the demand is taken away or given back: ours a lease of a higher epoch on the board, stock a request of higher priority at
-Ray's AutoscalingCoordinator. Stock looks every 2 s (`elastic_resize_monitor_interval_s`; its default is 60 s, which adds up to a minute
-to everything from the order on and nothing to the pause).
+workers: under stock Ray Train elasticity, on a lease's slots with a plain restart, and there with warm handover (which only growth uses).
+The three take turns, in a rotating order, each with its own Ray head. No real GPU: ours holds logical GPUs, stock holds CPUs (its
+`get_device()` fails on logical GPUs); both compute on the CPU over gloo. The order is the moment when the demand is taken away or given
+back: ours a lease of a higher epoch on the board, stock a request of higher priority at Ray's AutoscalingCoordinator. Stock looks every
+2 s (`elastic_resize_monitor_interval_s`; its default is 60 s, which adds up to a minute to everything from the order on and nothing to
+the pause).
 
 released  order to the moment the old slots are free: ours the runner's ack, stock Ray's own free CPUs (they lag by 0.1 s)
 pause     last step before to first step after, seen in steps.jsonl every 10 ms; again: order to first step after
@@ -25,7 +26,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.elastic import sides
+from benchmarks.elastic.sides import RUNS
 
 FIGURES = ("released", "pause", "again", "lost", "overlap", "overlap_steps_per_s", "calm_steps_per_s")
 Rows = list[dict[str, Any]]  # Any: JSON
@@ -35,8 +36,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.elastic", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--pairs", type=int, default=5, help="alternating pairs of runs")
-    parser.add_argument("--only", choices=("ours", "stock"), help="only this side")
+    parser.add_argument("--rounds", type=int, default=5, help="each of the three runs once a round")
+    parser.add_argument("--only", action="append", choices=tuple(RUNS), help="only this one (may be repeated)")
     parser.add_argument("--out", type=Path, help="append the figures of each change to this file")
     parser.add_argument("--report", type=Path, help="run nothing; the medians of such a file")
     options = parser.parse_args()
@@ -44,10 +45,11 @@ def main() -> int:
         print_medians([json.loads(line) for line in options.report.read_text().splitlines()])
         return 0
     rows: Rows = []
-    for pair in range(options.pairs):
-        for side in ("ours", "stock") if pair % 2 == 0 else ("stock", "ours"):
-            if options.only in (None, side):
-                rows += run(side, options.out)
+    chosen = options.only or list(RUNS)
+    for turn in range(options.rounds):
+        first = turn % len(chosen)
+        for side in (*chosen[first:], *chosen[:first]):
+            rows += run(side, options.out)
     print_medians(rows)
     print(json.dumps(rows))
     return 0
@@ -56,8 +58,7 @@ def main() -> int:
 def run(side: str, out: Path | None) -> Rows:
     load = round(os.getloadavg()[0], 2)
     print(f"--- {side} (load average {load})", file=sys.stderr, flush=True)
-    changes = sides.ours([]) if side == "ours" else sides.stock([])
-    rows = [{**found.as_json(), "load_average": load} for found in changes]
+    rows = [{**found.as_json(), "load_average": load} for found in RUNS[side]()]
     if out is not None:
         with out.open("a") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
@@ -67,7 +68,7 @@ def run(side: str, out: Path | None) -> Rows:
 def print_medians(rows: Rows) -> None:
     print(f"{'change':8s} {'side':6s} {'n':>2s} " + " ".join(f"{name:>20s}" for name in FIGURES))
     for before, after in sorted({(row["before"], row["after"]) for row in rows}):
-        for side in ("ours", "stock"):
+        for side in RUNS:
             mine = [row for row in rows if (row["before"], row["after"], row["side"]) == (before, after, side)]
             if mine:
                 medians = [statistics.median(row[name] for row in mine) for name in FIGURES]

@@ -24,7 +24,7 @@ DEADLINE_S = 60.0
 SCRIPT = ["-m", "benchmarks.elastic.script"]
 
 
-def ours(more: list[str]) -> list[Change]:
+def ours(warm: bool) -> list[Change]:
     """Orders through the lease board; `released` is what the runner acked."""
     with (
         tempfile.TemporaryDirectory(prefix="he-") as folder,
@@ -33,16 +33,16 @@ def ours(more: list[str]) -> list[Change]:
     ):
         run = Path(folder)
         lease = world.grant("bench", world.slots[:START])
-        driver = world.start(lease, run, [*SCRIPT, folder, *more])
+        driver = world.start(lease, run, [*SCRIPT, folder], HELIOSTAT_WARM_HANDOVER="1" if warm else "0")
 
         def order(size: int) -> Callable[[], float]:
             lease = world.order("bench", RUN, deadline_s=DEADLINE_S, slots=world.slots[:size])
             return lambda: float(world.wait_said(lease, RELEASED, driver, LIMIT_S).facts["at_ms"]) / 1000
 
-        return _drive("ours", run, driver, order)
+        return _drive("warm" if warm else "plain", run, driver, order)
 
 
-def stock(more: list[str]) -> list[Change]:
+def stock() -> list[Change]:
     """Demand through the AutoscalingCoordinator: a requester of higher priority holds what the run may not have."""
     with (
         tempfile.TemporaryDirectory(prefix="he-") as folder,
@@ -52,7 +52,7 @@ def stock(more: list[str]) -> list[Change]:
         run = Path(folder)
         hold = _Holder()
         hold(SLOTS - START)
-        driver = world.start_outside(run, [*SCRIPT, folder, "--stock", *more])
+        driver = world.start_outside(run, [*SCRIPT, folder, "--stock"])
 
         def order(size: int) -> Callable[[], float]:
             hold(SLOTS - size)
@@ -92,6 +92,13 @@ class _Holder:
             ),
             timeout=30,
         )
+
+
+RUNS: dict[str, Callable[[], list[Change]]] = {
+    "plain": lambda: ours(warm=False),
+    "warm": lambda: ours(warm=True),
+    "stock": stock,
+}
 
 
 def _drive(

@@ -70,7 +70,7 @@ class LeaseWorld:
         wait_until(look, f"{what} of epoch {lease.epoch}", driver, limit_s)
         return found[-1]
 
-    def start(self, lease: Lease, run_dir: Path, argv: list[str]) -> subprocess.Popen[bytes]:
+    def start(self, lease: Lease, run_dir: Path, argv: list[str], **more: str) -> subprocess.Popen[bytes]:
         """A driver of this lease's attempt, with the environment that the front door gives it."""
         run_dir.mkdir(parents=True, exist_ok=True)
         variables = {
@@ -78,6 +78,7 @@ class LeaseWorld:
             "HELIOSTAT_ATTEMPT": str(lease.attempt),
             "HELIOSTAT_LEASE_SECRET": SECRET,
             "HELIOSTAT_RUN_DIR": str(run_dir),
+            **more,
         }
         runtime_env = json.dumps({"runtime_env": {"env_vars": variables}})
         environ = self.cluster.environ(**variables, RAY_JOB_CONFIG_JSON_ENV_VAR=runtime_env)

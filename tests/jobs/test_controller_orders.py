@@ -67,8 +67,9 @@ def running(clock: SimpleNamespace) -> Any:
     checkpoint = {"checkpoint": "/c/1", "checkpoint_at_ms": 1, "checkpoint_bytes": 10}
     made.__dict__.update(
         _link=Link(), _progress=SimpleNamespace(reports=2, checkpoints=1, checkpoint=checkpoint), _worker_group=Workers(),
-        _mark=None, _running_on=RUNNING, _started_s=NOW_S - 60, _reports_at_start=0, _released_epoch=0, _broken_epoch=0,
-        _calm_poll_s=0.2, _health_check_interval_s=0.2, _state=RunningState(), _run_attempt_id="r",
+        _mark=None, _warm=None, _warms=True, _train_fn_ref=None, _running_on=RUNNING, _started_s=NOW_S - 60,
+        _reports_at_start=0, _released_epoch=0, _broken_epoch=0, _calm_poll_s=0.2, _health_check_interval_s=0.2,
+        _state=RunningState(), _run_attempt_id="r",
     )  # fmt: skip
     return made
 
@@ -76,7 +77,7 @@ def running(clock: SimpleNamespace) -> Any:
 def order(controller: Any, **changes: Any) -> None:
     """An order arrives and the next step sees it."""
     controller._link.lease = replace(controller._link.lease, epoch=controller._link.lease.epoch + 1, **changes)
-    if controller._must_move():
+    if controller._must_move() and not controller._is_warming():
         controller._note_order()
 
 
@@ -200,3 +201,84 @@ def test_whose_error_it_is(
 
 def test_places_are_compared_not_epochs() -> None:
     assert places_of(replace(RUNNING, epoch=9)) == places_of(RUNNING)
+
+
+class Warm:
+    """Stands for WarmGroup: `up` says whether its workers are."""
+
+    def __init__(self, lease: Lease, group: Any, train_fn_ref: Any) -> None:
+        self.lease, self.up, self.failed, self.dropped = lease, False, False, False
+
+    def starting(self) -> bool:
+        return not self.up and not self.failed
+
+    def fits(self, lease: Lease) -> bool:
+        return not self.failed and places_of(self.lease) == places_of(lease)
+
+    def drop(self) -> None:
+        self.failed = self.dropped = True
+
+
+@pytest.mark.usefixtures("warm")
+def test_without_warm_handover_growth_is_a_plain_restart(running: Any) -> None:
+    running._warms = False
+    order(running, slots=SLOTS)
+    assert running._warm is None and len(running._worker_group.marks) == 2
+
+
+def look(controller: Any) -> None:
+    if controller._must_move() and not controller._is_warming():
+        controller._note_order()
+
+
+@pytest.fixture
+def warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WarmGroup", Warm)
+
+
+@pytest.mark.usefixtures("warm")
+def test_growth_waits_for_the_new_workers_before_it_marks_the_old_ones(running: Any) -> None:
+    workers = running._worker_group
+    order(running, slots=SLOTS)
+    assert running._warm.lease.slots == SLOTS and workers.marks == []
+    running._warm.up = True
+    look(running)
+    assert len(workers.marks) == 2
+
+
+@pytest.mark.usefixtures("warm")
+@pytest.mark.parametrize("slots", [SLOTS[:1], SLOTS[1:3], SLOTS[1:]], ids=["shrink", "migrate", "grow and move"])
+def test_an_order_that_takes_a_slot_away_does_not_wait(running: Any, slots: tuple[SlotRef, ...]) -> None:
+    order(running, slots=slots)
+    assert running._warm is None and len(running._worker_group.marks) == 2
+
+
+@pytest.mark.usefixtures("warm")
+def test_an_order_that_comes_meanwhile_ends_the_new_workers(running: Any) -> None:
+    order(running, slots=SLOTS)
+    new = running._warm
+    order(running, order=PREEMPT)
+    assert new.dropped and running._warm is None and len(running._worker_group.marks) == 2
+
+
+@pytest.mark.usefixtures("warm")
+def test_new_workers_that_fail_make_the_restart_a_plain_one(running: Any) -> None:
+    order(running, slots=SLOTS)
+    running._warm.failed = True
+    look(running)
+    assert len(running._worker_group.marks) == 2
+
+
+@pytest.mark.usefixtures("warm")
+def test_a_larger_lease_while_growing_starts_over(running: Any) -> None:
+    order(running, slots=SLOTS[:3])
+    first = running._warm
+    order(running, slots=SLOTS)
+    assert first.dropped and running._warm.lease.slots == SLOTS and running._worker_group.marks == []
+
+
+@pytest.mark.usefixtures("warm")
+def test_a_group_that_just_started_has_nothing_to_train_on_for(running: Any) -> None:
+    running._started_s, running._progress.reports = NOW_S - 1, 0
+    order(running, slots=SLOTS)
+    assert running._warm is None and len(running._worker_group.marks) == 2

@@ -18,6 +18,9 @@ from heliostat_scheduler.live.protocol import (
 
 from heliostat_jobs.errors import BrokenEnvironment
 
+ENV_WARM = "HELIOSTAT_WARM_HANDOVER"
+"""`0` makes every resize a plain restart."""
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -27,6 +30,7 @@ class Attempt:
     run_dir: the job's folder, the same for all its attempts (result.json, steps.jsonl, Train's storage).
     checkpoint_dir: where a job that keeps its own checkpoints puts them.
     discovers: the job declared nothing, and its first fit() may ask for GPUs.
+    warms: a run that grows starts its new workers beside the old ones (off only to measure what that is worth).
     """
 
     job: str
@@ -35,6 +39,7 @@ class Attempt:
     checkpoint_dir: Path
     secret: str = field(repr=False)
     discovers: bool = False
+    warms: bool = True
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Attempt | None:
@@ -50,5 +55,5 @@ class Attempt:
             )
         run_dir = Path(environment[ENV_RUN_DIR])
         checkpoints = Path(environment.get(ENV_CHECKPOINT_DIR) or run_dir / "checkpoints")
-        discovers = environment.get(ENV_DISCOVER) == "1"
-        return cls(job, int(environment[ENV_ATTEMPT]), run_dir, checkpoints, environment[ENV_SECRET], discovers)
+        discovers, warms = environment.get(ENV_DISCOVER) == "1", environment.get(ENV_WARM) != "0"
+        return cls(job, int(environment[ENV_ATTEMPT]), run_dir, checkpoints, environment[ENV_SECRET], discovers, warms)

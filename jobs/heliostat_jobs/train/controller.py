@@ -46,6 +46,7 @@ from heliostat_jobs.train.ray_train_private import (
 )
 from heliostat_jobs.train.slot_policy import LeaseFailurePolicy, SlotScalingPolicy
 from heliostat_jobs.train.slot_workers import SlotWorkerGroup, StartGuard
+from heliostat_jobs.train.warm import WarmGroup, can_warm
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
     """See the module's head. `scaling_policy` is a SlotScalingPolicy, `failure_policy` a LeaseFailurePolicy."""
 
     _worker_group: Any  # Any: Ray's attributes, untyped there
+    _train_fn_ref: Any
     _health_check_interval_s: float
 
     def __init__(
@@ -101,6 +103,8 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
         self._event_loop: asyncio.AbstractEventLoop | None = None
         self._woken = asyncio.Event()
         self._mark: Mark | None = None
+        self._warm: WarmGroup | None = None
+        self._warms = attempt.warms
         self._running_on: Lease | None = None
         self._starting = False
         self._started_s = 0.0
@@ -127,6 +131,7 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
         try:
             await super().run()
         finally:
+            self._drop_warm()
             self._say_released(FINISHED)
             self._link.report({"training": False})
             await self._link.flushed(FLUSH_S)
@@ -192,7 +197,9 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
         return self._make_and_handle_scaling_decision_for_non_running_worker_group(state)
 
     async def _step_with_workers(self) -> Any:
-        if self._must_move():
+        if not self._must_move():
+            self._drop_warm()
+        elif not self._is_warming():
             self._note_order()
         outcome = self._finish_order()
         if outcome is not None:
@@ -201,6 +208,27 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
         if isinstance(result.next_state, RunningState | PreemptingState):
             return self._finish_order() or result
         return result
+
+    def _is_warming(self) -> bool:
+        """Whether the order waits for the new workers to be up. Only growth does, and only of a group that has something to lose."""
+        lease = self._link.lease
+        may_warm = self._warms and self._mark is None and not self._link.gone and may_run(lease)
+        if not may_warm or not can_warm(self._running_on, lease):
+            self._drop_warm()
+            return False
+        if self._warm is None or not (self._warm.failed or self._warm.fits(lease)):
+            self._drop_warm()
+            if self._is_young():
+                return False
+            self._warm = WarmGroup(lease, self._worker_group, self._train_fn_ref)
+            logger.info("growing at epoch %d: %d workers start beside the running ones", lease.epoch, len(lease.slots))
+        return self._warm.starting()
+
+    def _drop_warm(self) -> None:
+        """End warm workers that will not be used."""
+        if self._warm is not None:
+            self._warm.drop()
+            self._warm = None
 
     def _note_order(self) -> None:
         """Mark the workers for the newest order, once per epoch."""
@@ -313,8 +341,12 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
         return result
 
     def _start_worker_group(self, num_workers: int, resources_per_worker: dict[str, float]) -> None:
-        places = places_of(self._scaling_policy.lease)
-        self.worker_group_cls = SlotWorkerGroup.bound_to(places, self._guard, self._is_start_wanted)
+        lease, warm = self._scaling_policy.lease, ()
+        if self._warm is not None and self._warm.fits(lease):
+            self._guard, warm = self._warm.guard, self._warm.actors
+            self._warm = None
+        self._drop_warm()
+        self.worker_group_cls = SlotWorkerGroup.bound_to(places_of(lease), self._guard, self._is_start_wanted, warm)
         super()._start_worker_group(num_workers, resources_per_worker)
 
     def _ranks(self) -> list[dict[str, Any]]:  # Any: JSON
@@ -335,7 +367,7 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
         if self._mark is None:
             self._health_check_interval_s = self._calm_poll_s
             await self._sleep(self._calm_poll_s)
-        if self._mark is not None or self._must_move():
+        if self._mark is not None or (self._warm is None and self._must_move()):
             self._health_check_interval_s = MARKED_POLL_S
         return await super()._poll_workers()
 

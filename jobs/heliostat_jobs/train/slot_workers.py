@@ -9,6 +9,7 @@ for peers that may hang in a collective.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +34,11 @@ from heliostat_jobs.train.ray_train_private import (
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.1
+
+
+def on_device(metadata: Any, place: Place) -> Any:  # Any: Ray Train's ActorMetadata
+    """A warm worker's metadata with the GPU of its slot, which Ray does not know it has."""
+    return dataclasses.replace(metadata, accelerator_ids={**metadata.accelerator_ids, "GPU": [str(place.device)]})
 
 
 class StartGuard:
@@ -75,19 +81,23 @@ class SlotHandle(PlacementGroupHandle):  # type: ignore[misc]  # Ray is untyped 
 
 
 class SlotWorkerGroup(WorkerGroup):  # type: ignore[misc]
-    """One worker in each place. `bound_to` gives the class its places: Train creates groups through the class."""
+    """One worker in each place. `bound_to` gives the class its places: Train creates groups through the class.
+
+    warm: workers that were started in these places beforehand (warm.py).
+    """
 
     _callbacks: list[Any]  # Any: Ray's callbacks, untyped there
     places: tuple[Place, ...] = ()
     guard: StartGuard
     is_wanted: Callable[[], bool]
+    warm: tuple[Any, ...] = ()  # Any: Ray's actor handles
 
     @classmethod
     def bound_to(
-        cls, places: Sequence[Place], guard: StartGuard, is_wanted: Callable[[], bool]
+        cls, places: Sequence[Place], guard: StartGuard, is_wanted: Callable[[], bool], warm: tuple[Any, ...] = ()
     ) -> type[SlotWorkerGroup]:
         """A subclass for one start. is_wanted: false as soon as an order makes the start pointless."""
-        bound = {"places": tuple(places), "guard": guard, "is_wanted": staticmethod(is_wanted)}
+        bound = {"places": tuple(places), "guard": guard, "is_wanted": staticmethod(is_wanted), "warm": warm}
         return type("BoundSlotWorkerGroup", (cls,), bound)
 
     def _create_placement_group(self, scaling_config: Any, worker_group_context: Any) -> SlotHandle:
@@ -106,26 +116,38 @@ class SlotWorkerGroup(WorkerGroup):  # type: ignore[misc]
         indices = placement_group_bundle_indices or list(range(num_workers))
         if cut := cuts(resources_per_worker, placement_group[indices[0]]):
             logger.warning("a worker gets no more than its slot holds: %s", cut)
-        actors = [self._start_actor(placement_group[index], resources_per_worker) for index in indices]
-        metadatas = self._wait_for(actors)
+        if len(self.warm) == len(indices):
+            actors = [self.warm[index] for index in indices]
+            known = zip(self._wait_for(actors), indices, strict=True)
+            metadatas = [on_device(metadata, placement_group[index]) for metadata, index in known]
+        else:
+            actors = [self._start_actor(placement_group[index], resources_per_worker) for index in indices]
+            metadatas = self._wait_for(actors)
         workers = [
             Worker(actor, metadata, resources_per_worker, placement_group_bundle_index=index)
             for index, actor, metadata in zip(indices, actors, metadatas, strict=True)
         ]
         return list(WorkerGroup._assign_worker_ranks(workers, starting_world_rank, world_size, replica_group_size))
 
-    def _start_actor(self, place: Place, asked: dict[str, float]) -> Any:  # Any: an actor handle
+    def start_beside(self, place: Place, guard: StartGuard) -> Any:  # Any: an actor handle
+        """A process of the next group in a place that may still be used: it asks for nothing."""
+        actor = self._actor_in(place, {})
+        guard.add(actor)
+        return actor
+
+    def _start_actor(self, place: Place, asked: dict[str, float]) -> Any:  # Any: as above
+        actor = self._actor_in(place, clipped(asked, place))
+        self.guard.add(actor)
+        return actor
+
+    def _actor_in(self, place: Place, resources: dict[str, float]) -> Any:  # Any: as above
         runtime_env = self._get_worker_runtime_env(
             custom_runtime_env=self._train_run_context.run_config.worker_runtime_env
         )
-        worker_class = ray.remote(runtime_env=runtime_env, **bundle_to_remote_args(clipped(asked, place)))(
-            self._worker_cls
-        )
+        worker_class = ray.remote(runtime_env=runtime_env, **bundle_to_remote_args(resources))(self._worker_cls)
         group = PlacementGroup(ray.PlacementGroupID(bytes.fromhex(place.group)))
         strategy = PlacementGroupSchedulingStrategy(placement_group=group, placement_group_bundle_index=0)
-        actor = worker_class.options(scheduling_strategy=strategy).remote()
-        self.guard.add(actor)
-        return actor
+        return worker_class.options(scheduling_strategy=strategy).remote()
 
     def _wait_for(self, actors: list[Any]) -> list[Any]:
         """Each worker's metadata, once all processes are up."""
