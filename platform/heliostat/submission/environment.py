@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from heliostat_jobs.spec import MODEL_NAME, BadResult, check_alias
+
 from heliostat.packages import BadPackage, uri_name
 from heliostat.submission.request import Refused
 
@@ -139,6 +141,20 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
         raise Refused(
             "bad_metadata", f"Metadata: at most {MAX_METADATA} keys of 256 characters.", "Send less.", field="metadata"
         )
+    _check_registration(str(metadata.get("register") or ""), str(metadata.get("register_alias") or ""))
+
+
+def _check_registration(name: str, alias: str) -> None:
+    """`register` and `register_alias` name a model and an alias: better refused now than when the job has ended."""
+    if name and not MODEL_NAME.fullmatch(name):
+        text = f"Metadata register: '{name[:100]}' is no name of a model: letters, digits, '.', '_' and '-'."
+        raise Refused("bad_metadata", text, "Change register.", field="metadata.register")
+    try:
+        if alias:
+            check_alias(alias)
+    except BadResult as error:
+        text = f"Metadata register_alias: {error}."
+        raise Refused("bad_metadata", text, "Change register_alias.", field="metadata.register_alias") from error
 
 
 def _named(uri: str) -> str:
