@@ -53,11 +53,14 @@ class Ingress:
 
 
 def direct(args: dict[str, str]) -> Application:
-    return Direct.bind(args["weights"])
+    deployment: Any = Direct  # the decorator made a deployment of it
+    return deployment.bind(args["weights"])
 
 
 def handle(args: dict[str, str]) -> Application:
-    return Ingress.bind(Model.bind(args["weights"]))
+    ingress: Any = Ingress
+    behind: Any = Model
+    return ingress.bind(behind.bind(args["weights"]))
 
 
 def plain(weights: str) -> FastAPI:

@@ -65,13 +65,13 @@ class Caller(asyncio.Protocol):
 
 async def run(url: str, clients: int, seconds: float, key: str) -> dict[str, float]:
     parts = urlsplit(url)
+    host, port = parts.hostname or "127.0.0.1", parts.port or 80
     head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
     request = f"{head}Content-Length: {len(BODY)}\r\n\r\n".encode() + BODY
     begun = time.perf_counter()
     loop = asyncio.get_running_loop()
     callers = [
-        (await loop.create_connection(lambda: Caller(request, begun + seconds), parts.hostname, parts.port))[1]
-        for _ in range(clients)
+        (await loop.create_connection(lambda: Caller(request, begun + seconds), host, port))[1] for _ in range(clients)
     ]
     await asyncio.gather(*(caller.done for caller in callers))
     took = sorted(once for caller in callers for once in caller.took_s)

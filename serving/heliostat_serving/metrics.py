@@ -7,15 +7,7 @@ from typing import Any  # Any: Ray's metrics have no types
 
 from ray.serve.metrics import Counter
 
-from heliostat_serving.door.counting import Counted, cumulative
-
-SUMS = {
-    "rows": "Rows predicted.",
-    "seconds": "Seconds spent on calls that were answered.",
-    "bytes_in": "Bytes of the calls' bodies, unpacked.",
-    "bytes_out": "Bytes of the answers' bodies.",
-    "retries": "Calls sent once more because a replica died.",
-}
+from heliostat_serving.door.counting import SUMS, Counted, cumulative
 
 
 class Metrics:

@@ -16,6 +16,14 @@ from heliostat_serving.door.metering import Call
 BOUNDS_MS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10000.0)
 LE = (*(f"{bound / 1000:g}" for bound in BOUNDS_MS), "+Inf")
 
+SUMS = {
+    "rows": "Rows predicted.",
+    "seconds": "Seconds spent on calls that were answered.",
+    "bytes_in": "Bytes of the calls' bodies, unpacked.",
+    "bytes_out": "Bytes of the answers' bodies.",
+    "retries": "Calls sent once more because a replica died.",
+}
+
 
 @dataclass
 class Counted:
