@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -132,7 +132,7 @@ def key(house: House) -> str:
 class TestServeRest(ServeSuite):
     """The real REST passes the suite of the fake; nothing of ours is deployed yet."""
 
-    http = {"host": "127.0.0.1", "port": SERVE_PORT}
+    http: ClassVar[dict[str, Any]] = {"host": "127.0.0.1", "port": SERVE_PORT}
 
     @pytest.fixture
     def rest(self, house: House) -> ServeRest:

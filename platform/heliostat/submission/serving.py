@@ -5,15 +5,22 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from heliostat_serving.spec import VERSION_PREFIX
+
 from heliostat.access import Action, Principal
 from heliostat.queuefile import QueueFile
+from heliostat.store.jobs import SERVE
+from heliostat.store.tables import Job
 from heliostat.submission.capacity import Capacity
 from heliostat.submission.deciding import Accepted, preemptibility_of, seat_of
 from heliostat.submission.fitting import check_fits, check_flavor
 from heliostat.submission.request import Asked, Refused
 from heliostat.submission.shape import Shape
 
-SERVE = "serve"
+
+def app_of(job: Job) -> str:
+    """The Serve application whose replicas are the tasks of a serving job; "" for other jobs."""
+    return f"{VERSION_PREFIX}{job.name}" if job.kind == SERVE else ""
 
 
 def accept_serving(

@@ -21,6 +21,8 @@ from heliostat_scheduler.live.cpu_groups import CpuBusy, CpuGroups, holds, name_
 from heliostat_scheduler.live.freeing import FreeingDesk, places_of
 from heliostat_scheduler.live.holders import Holders
 from heliostat_scheduler.live.ledger import Ledger, Refused
+from heliostat_scheduler.live.lending import Lending
+from heliostat_scheduler.live.loans import is_loan
 from heliostat_scheduler.live.occupants import Occupants, Place
 from heliostat_scheduler.live.patrol import Patrol
 from heliostat_scheduler.live.protocol import (
@@ -62,7 +64,10 @@ class Executor:
         self._board = BoardLink(self._ledger, home_node, self._heard, lambda count: out(BoardRebuilt(count)))
         self._holders = Holders(tables, self._board)
         self._cpu_groups = CpuGroups(tables)
-        self._freeing = FreeingDesk(self._ledger, self._board, self._occupants, self._holders, self._cpu_groups, out)
+        self._lending = Lending(slots, self._ledger, self._occupants, out)
+        self._freeing = FreeingDesk(
+            self._ledger, self._board, self._occupants, self._holders, self._cpu_groups, self._lending, out
+        )
         self.patrol = Patrol(tables, self._occupants, self._slots, self._ledger, self._holders, out)
         self._locks: dict[str, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -147,6 +152,7 @@ class Executor:
         await self._board.install()
         self._listening = asyncio.create_task(self._listen(), name="listen")
         self.patrol.on_duty = True
+        self._spawn(self._lending.settle())
         seen = await self._occupants.snapshot(0)
         occupied = {ref.slot: [a.id for a in seen.in_group(ref.group)] for ref in self._slots.refs.values()}
         nodes = [asdict(self._slots.joined(node)) for node in sorted(self._slots.nodes)]
@@ -179,6 +185,8 @@ class Executor:
         if not lease.slots and lease.node and not lease.cpu_group:
             self._spawn(self._make_cpu_group(put))
             return None
+        if is_loan(lease) and lease.order == protocol.RUN:
+            await self._lending.lend(lease)
         await self._board.sync(lease.job)
         data: dict[str, Any] = {"cpu_group": lease.cpu_group} if lease.cpu_group else {}  # Any: JSON
         if put.lease.leaving:
@@ -187,7 +195,10 @@ class Executor:
 
     async def _left(self, lease: Lease) -> bool:
         """Whether nobody is in the slots that the lease leaves; then they are anybody's."""
-        if await self._occupants.of([Place.of_slot(ref) for ref in lease.leaving]):
+        if is_loan(lease):
+            if not await self._lending.left(lease):
+                return False
+        elif await self._occupants.of([Place.of_slot(ref) for ref in lease.leaving]):
             return False
         if self._ledger.left(lease.job, lease.epoch) is None:
             return False
@@ -232,7 +243,7 @@ class Executor:
     async def _bye(self, bye: Bye) -> None:
         self.patrol.on_duty = False
         if bye.remove_slots:
-            await self._empty([Place.of_slot(ref) for ref in self._slots.refs.values()])
+            await self._empty([Place.of_slot(ref) for ref in self._slots.grouped()])
             if self._listening is not None:
                 self._listening.cancel()
             await self._slots.remove_all()

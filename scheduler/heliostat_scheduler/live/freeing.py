@@ -19,6 +19,8 @@ from heliostat_scheduler.live.board_link import BoardLink
 from heliostat_scheduler.live.cpu_groups import CpuGroups, holds
 from heliostat_scheduler.live.holders import Holders
 from heliostat_scheduler.live.ledger import Ledger
+from heliostat_scheduler.live.lending import Lending
+from heliostat_scheduler.live.loans import is_loan
 from heliostat_scheduler.live.occupants import Occupant, Occupants, Place
 from heliostat_scheduler.live.protocol import Fact, Freed, Lease, Note, SlotTrouble
 
@@ -56,6 +58,7 @@ class FreeingDesk:
         occupants: Occupants,
         holders: Holders,
         cpu_groups: CpuGroups,
+        lending: Lending,
         out: Callable[[Fact], None],
     ) -> None:
         self._ledger = ledger
@@ -63,6 +66,7 @@ class FreeingDesk:
         self._occupants = occupants
         self._holders = holders
         self._cpu_groups = cpu_groups
+        self._lending = lending
         self._out = out
         self.jobs: dict[str, Freeing] = {}
 
@@ -93,13 +97,15 @@ class FreeingDesk:
         """Look, kill if it is time. True: the lease is free and forgotten."""
         lease = self._ledger.leases.get(freeing.job)
         try:
-            left = await self._occupants.of(places_of(lease)) if lease is not None else []
+            left = await self._left_in(lease) if lease is not None else []
             if lease is not None and left:
                 ended = lease.kind == "command" and self._holders.has_exited(lease)
                 if ended or time.monotonic() >= freeing.kill_at:
                     await self._kill(lease, left, freeing)
                 self._report(lease, left, freeing)
                 return False
+            if lease is not None and is_loan(lease) and not await self._lending.take_back(lease.held):
+                return False  # somebody else may have been faster; the watchdog sees to that
             if lease is not None:
                 if lease.cpu_group:
                     await self._cpu_groups.remove(lease.cpu_group)
@@ -115,6 +121,9 @@ class FreeingDesk:
         self.jobs.pop(freeing.job, None)
         self._out(Freed(freeing.job, freeing.epoch))
         return True
+
+    async def _left_in(self, lease: Lease) -> list[Occupant]:
+        return await (self._lending.occupants(lease) if is_loan(lease) else self._occupants.of(places_of(lease)))
 
     async def _kill(self, lease: Lease, left: list[Occupant], freeing: Freeing) -> None:
         if (

@@ -63,7 +63,7 @@ class Patrol:
         seen = await self._occupants.snapshot()
         await self._learn_jobs(seen)
         await self._holders.check(list(self._ledger.leases.values()), seen.actors)
-        slots = {ref.group: ref for ref in self._slots.refs.values()}
+        slots = {ref.group: ref for ref in self._slots.grouped()}
         groups = await self._tables.groups() if self._hint(seen, slots) else []
         found = suspects(seen.actors, groups, self._jobs, self._ledger.leases.values(), slots)
         for suspect in self._rounds.confirmed(found):

@@ -80,6 +80,7 @@ class Lease:
     node: for a CPU-only lease, its node (slots empty, `cpu_group` the placement group's hex once created: one bundle with all of
     cpu_milli and memory_bytes, which are totals over the tasks).
     leaving: slots of the epoch before that a RUN order takes away; they are the lease's until they are verified free.
+    app: of kind `serve`: the Serve application whose replicas get the GPUs; the groups of its slots are removed meanwhile (`lending`).
     deadline_ms: wall clock (epoch ms) by which an order must be done: PREEMPT, STOP, or RUN with other slots (0: nothing to do).
     """
 
@@ -98,6 +99,7 @@ class Lease:
     cpu_group: str = ""
     why: str = ""
     leaving: tuple[SlotRef, ...] = ()
+    app: str = ""
 
     @property
     def held(self) -> tuple[SlotRef, ...]:

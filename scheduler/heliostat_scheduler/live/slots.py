@@ -10,7 +10,8 @@ Rejected: one group per lease (see docs/decisions/0002-slots.md).
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass, field, replace
 
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group
@@ -25,6 +26,7 @@ from heliostat_scheduler.live.tables import ActorRow, GroupRow, NodeRow
 CREATED_S = 5.0
 PROBE_S = 60.0
 DROPPED = "dropped"
+LENT = "lent"
 
 
 @dataclass(slots=True)
@@ -48,6 +50,7 @@ class Slots:
         self._pending: dict[str, dict[int, str]] = {}  # node -> ordinal -> group that is not up yet
         self._dropped: set[str] = set()
         self._troubled: set[str] = set()
+        self._lent: dict[str, tuple[str, int]] = {}  # slot -> node, ordinal of its group's name
         self._lock = asyncio.Lock()  # one change of the set of slots at a time
 
     # ---- watching ----------------------------------------------------------------------------------------------------
@@ -138,6 +141,63 @@ class Slots:
             await asyncio.sleep(0.05)
         raise TimeoutError(f"Ray still lists {len(groups)} removed slots after 5 s")
 
+    # ---- lending (the caller knows that nobody is there) ------------------------------------------------------------
+
+    def is_lent(self, slot: str) -> bool:
+        """Whether the slot has no group now: its GPU is lent."""
+        return slot in self._lent
+
+    def grouped(self) -> list[SlotRef]:
+        """The slots that have a group."""
+        return [ref for ref in self.refs.values() if ref.slot not in self._lent]
+
+    async def lend(self, slot: str, record: str) -> None:
+        """Remove the slot's group; `record` tells a later bridge what it was."""
+        async with self._lock:
+            ref = self.refs[slot]
+            group = next(row for row in (await self._groups()).values() if row.id == ref.group)
+            ordinal = int(group.name.rpartition("/")[2])
+            await self._tables.kv_put(f"{LENT}:{ref.node}:{ordinal}", record)
+            self._lent[slot] = (ref.node, ordinal)
+            await self._remove([ref.group])
+
+    async def take_back(self, slot: str, patience_s: float) -> NodeJoined | None:
+        """Make the group again; None while it is not up, or came up on another device than the slot's own."""
+        async with self._lock:
+            node, ordinal = self._lent[slot]
+            ref, name = self.refs[slot], _name(node, ordinal)
+            if name not in await self._groups():
+                await asyncio.to_thread(self._create, self.nodes[node], [ordinal])
+            row = await self._up(name, patience_s)
+            if row is None:
+                return None
+            if await self._device(row.id, []) != ref.device:
+                await self._remove([row.id])
+                return None
+            await self._tables.kv_delete(f"{LENT}:{node}:{ordinal}")
+            del self._lent[slot]
+            self.refs[slot] = replace(ref, group=row.id)
+            return self.joined(node)
+
+    async def _up(self, name: str, patience_s: float) -> GroupRow | None:
+        deadline = asyncio.get_running_loop().time() + patience_s
+        while asyncio.get_running_loop().time() < deadline:
+            row = (await self._groups()).get(name)
+            if row is not None and row.state == "CREATED":
+                return row
+            await asyncio.sleep(0.02)
+        return None
+
+    async def _adopt_loan(self, node: str, ordinal: int) -> bool:
+        """A slot that an earlier bridge lent."""
+        record = await self._tables.kv_get(f"{LENT}:{node}:{ordinal}")
+        if not record:
+            return False
+        ref = SlotRef(**json.loads(record))
+        self.refs[ref.slot] = ref
+        self._lent[ref.slot] = (node, ordinal)
+        return True
+
     # ---- making ------------------------------------------------------------------------------------------------------
 
     async def _equip(
@@ -148,6 +208,8 @@ class Slots:
             self._dropped.add(row.id)
             return self.joined(row.id)
         names = {ordinal: _name(row.id, ordinal) for ordinal in range(_gpus(row))}
+        for ordinal in [o for o, name in names.items() if name not in groups and await self._adopt_loan(row.id, o)]:
+            del names[ordinal]
         missing = [ordinal for ordinal, name in names.items() if name not in groups]
         ids = {ordinal: groups[name].id for ordinal, name in names.items() if name in groups}
         if missing:
@@ -228,6 +290,7 @@ class Slots:
     async def _lose(self, node: str) -> None:
         groups = [*self.groups_of(node), *self._pending.pop(node, {}).values()]
         self.refs = {slot: ref for slot, ref in self.refs.items() if ref.node != node}
+        self._lent = {slot: place for slot, place in self._lent.items() if place[0] != node}
         del self.nodes[node]
         for group in groups:
             await self._tables.remove_group(group)

@@ -8,10 +8,11 @@ Nobody is judged on one look: a suspect must be there in two rounds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from heliostat_scheduler.live import protocol
+from heliostat_scheduler.live.loans import granted
 from heliostat_scheduler.live.protocol import Lease, SlotRef
 from heliostat_scheduler.live.tables import ActorRow, GroupRow, JobRow, owner_of
 
@@ -29,7 +30,7 @@ class Suspect:
 
 
 def suspects(
-    actors: Iterable[ActorRow],
+    actors: Sequence[ActorRow],
     groups: Iterable[GroupRow],
     jobs: Mapping[str, JobRow],
     leases: Iterable[Lease],
@@ -41,7 +42,12 @@ def suspects(
     owners |= {lease.cpu_group: lease for lease in held if lease.cpu_group}
     strangers = [group for group in groups if not _ours(group)]
     taken = {group.id: group for group in strangers if group.wants_gpu() and group.state != "PENDING"}
-    found = [suspect for actor in actors if (suspect := _judge_actor(actor, jobs, owners, slots, taken)) is not None]
+    rightful = granted(actors, held)
+    found = [
+        suspect
+        for actor in actors
+        if actor.id not in rightful and (suspect := _judge_actor(actor, jobs, owners, slots, taken)) is not None
+    ]
     return found + [s for group in strangers if (s := _judge_group(group, slots)) is not None]
 
 

@@ -6,7 +6,7 @@ A subclass gives `rest`, `pause` (let time pass) and `application(name)`, an ent
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from heliostat.endpoints.serve_rest import ServeRefused, ServeRest
@@ -19,7 +19,7 @@ HTTP = {"host": "127.0.0.1"}
 class ServeSuite:
     """Tests run in this order on one Serve."""
 
-    http: Mapping[str, Any] = {"host": "127.0.0.1", "port": 8000}
+    http: ClassVar[Mapping[str, Any]] = {"host": "127.0.0.1", "port": 8000}
 
     def until(self, rest: ServeRest, pause: Callable[[], None], reached: Callable[[], bool], what: str) -> None:
         for _ in range(300):
