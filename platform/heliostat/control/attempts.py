@@ -152,6 +152,7 @@ class Attempt:
     log_saved: bool = False
     stop_asked_ms: int | None = None
     ending: Ending | None = None
+    app: str = ""
     change: Change | None = None
     leaving: tuple[SlotRef, ...] = ()
     leaving_places: tuple[TaskPlace, ...] = ()
@@ -196,6 +197,7 @@ class Attempt:
             memory_bytes=self.memory_bytes * self.tasks,
             why=self.why,
             leaving=self.leaving,
+            app=self.app,
         )
 
     def nodes(self) -> set[str]:

@@ -26,6 +26,7 @@ from heliostat.control.parking import Parking
 from heliostat.control.patience import GRANT_PATIENCE_MS, ORDER_SLACK_MS, POLL_MS, start_patience_ms
 from heliostat.control.slot_refs import refs_of
 from heliostat.store import jobs
+from heliostat.submission.serving import app_of
 
 
 @dataclass(slots=True)
@@ -78,6 +79,7 @@ class Executor(Parking):
             memory_bytes=job.memory_bytes,
             since_ms=now_ms,
             state=JobState.ADMITTED,
+            app=app_of(job),
             due_ms=now_ms + GRANT_PATIENCE_MS,
             run_limit_ms=None if job.max_runtime_ms is None else max(1, job.max_runtime_ms - job.ran_ms),
         )

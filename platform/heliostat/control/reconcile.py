@@ -26,6 +26,7 @@ from heliostat.store.reasons import reason_from
 from heliostat.store.tables import Attempt as AttemptRow
 from heliostat.store.tables import Job
 from heliostat.store.tables import Lease as LeaseRow
+from heliostat.submission.serving import app_of
 
 
 @dataclass(slots=True)
@@ -144,6 +145,7 @@ def _attempt(job: Job, lease: LeaseRow, row: AttemptRow, now_ms: int) -> Attempt
         kind=job.kind,
         project=job.project,
         secret=lease.secret,
+        app=app_of(job),
         tasks=len(places),
         places=places,
         slots=tuple(sorted(slots, key=lambda ref: _rank(slots, ref))),
