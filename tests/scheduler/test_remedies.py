@@ -162,12 +162,12 @@ def test_the_first_node_joins() -> None:
 
 DECIDED = {
     CODE.PLACED, CODE.GREW, CODE.SHRUNK_FOR, CODE.RECLAIMED_FOR, CODE.PREEMPTED_FOR, CODE.ROTATED_FOR, CODE.MIGRATED_FOR,
-    CODE.CANCEL_REQUESTED, CODE.TIME_LIMIT, CODE.NODE_LOST, CODE.DRAINED,
+    CODE.IDLE, CODE.STARVED_FOR, CODE.CANCEL_REQUESTED, CODE.TIME_LIMIT, CODE.NODE_LOST, CODE.DRAINED,
 }  # fmt: skip
 """Reasons of decisions about jobs that hold GPUs: nobody waits for them."""
 
-NOT_YET = {CODE.RESERVED_FOR, CODE.BACKFILL_TOO_LONG, CODE.IDLE}
-"""Named for what is to come: there are no reservations yet (hence no backfill window), and idle work is not set aside yet."""
+NOT_YET = {CODE.RESERVED_FOR, CODE.BACKFILL_TOO_LONG}
+"""Named for what is to come: there are no reservations yet (hence no backfill window)."""
 
 
 def test_every_code_that_a_waiting_job_can_have_is_in_a_table() -> None:

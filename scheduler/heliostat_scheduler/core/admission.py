@@ -38,7 +38,7 @@ class Admission:
     nowhere_now: set[tuple[Footprint, str]] = field(default_factory=set)
     nowhere_soon: set[tuple[Footprint, str]] = field(default_factory=set)
     shortage: Shortage = field(init=False)
-    failed: dict[tuple[str, TaskShape, str, str], list[tuple[int, int, int]]] = field(default_factory=dict)
+    failed: dict[tuple[str, TaskShape, str, str], list[tuple[bool, int, int, int, int]]] = field(default_factory=dict)
     pools: dict[tuple[str, str], Pool] = field(default_factory=dict)
     immovable: dict[tuple[TaskShape, str, str], list[tuple[int, int]]] = field(default_factory=dict)
     safe_times: int | None = None
@@ -188,10 +188,15 @@ class Admission:
     def _hopeless(self, leaf: QueueNode, spec: JobSpec, rank: int, wish: Wish) -> bool:
         """Cheap refusals: nobody it could displace in its own queue, no right to reclaim; or the same (or less) failed already."""
         failed = self.failed.get((leaf.name, spec.shape, spec.spread, wish.flavor), ())
-        for priority, its_rank, count in failed:
-            if wish.count >= count and (spec.priority < priority or (spec.priority == priority and rank >= its_rank)):
+        for starved, priority, step, its_rank, count in failed:
+            worse = spec.priority < priority or (
+                spec.priority == priority and rank >= its_rank and wish.user_step >= step
+            )
+            if wish.count >= count and worse and starved >= wish.starved:
                 return True
         policy = self.cycle.state.policy
+        if self.cycle.state.idle or wish.starved:
+            return False
         pool = self._own_pool(leaf, wish.flavor)
         if pool.evict < spec.priority or pool.surplus <= spec.priority:
             return False
@@ -231,7 +236,7 @@ class Admission:
 
     def _remember_failure(self, leaf: QueueNode, rec: JobRec, wish: Wish) -> None:
         key = (leaf.name, rec.spec.shape, rec.spec.spread, wish.flavor)
-        self.failed.setdefault(key, []).append((rec.spec.priority, rec.rank, wish.count))
+        self.failed.setdefault(key, []).append((wish.starved, rec.spec.priority, rec.user_step, rec.rank, wish.count))
 
     def settled(self, leaf: QueueNode, group: Group) -> bool:
         """Before any ordering: whether this group certainly stays blocked in this pass, and if so, why.
@@ -249,7 +254,17 @@ class Admission:
                 if not flavor or state.book.soon.free_milli.get(flavor, 0) >= needed:
                     return False
                 need = task_amounts(spec, flavor, spec.min_tasks)
-                wish = Wish(spec, leaf, flavor, spec.min_tasks, need, (), rank=rank)
+                wish = Wish(
+                    spec,
+                    leaf,
+                    flavor,
+                    spec.min_tasks,
+                    need,
+                    (),
+                    rank=rank,
+                    user_step=group.head.user_usage,
+                    starved=group.signature.starved,
+                )
                 if not self._hopeless(leaf, spec, rank, wish):
                     return False
                 if why is None:
@@ -326,7 +341,7 @@ class Admission:
         """Whether some victim could at once reclaim from the beneficiary what was taken from it."""
         state = self.cycle.state
         tree, capacity = state.book.tree, state.book.capacity
-        if core_tasks(wish.spec, 1) or not any(unit.evict and unit.leaf is not wish.leaf for unit in victims):
+        if core_tasks(wish.spec, 1) or wish.starved or not any(unit.evict and unit.leaf is not wish.leaf for unit in victims):
             return False
         tree.add(wish.leaf, "plan", wish.need, 1)
         for unit in victims:

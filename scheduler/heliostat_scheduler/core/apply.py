@@ -16,6 +16,7 @@ def apply_event(state: State, event: e.Event, now_ms: int) -> None:
     handler = _HANDLERS.get(type(event))
     if handler is None:
         raise IllegalEvent(f"unknown event {type(event).__name__}")
+    state.clock = now_ms
     handler(state, event, now_ms)
     state.now_ms = max(state.now_ms, now_ms)
 

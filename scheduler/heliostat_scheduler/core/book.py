@@ -8,7 +8,7 @@ accounts in step. Nothing here decides anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -67,7 +67,10 @@ class JobRec:
     goodput: tuple[tuple[int, int], ...] = ()
     idle_state: str = ""
     idle_since: int = 0
+    idle_until: int = 0
     low_since: int = 0
+    user_step: int = 0
+    redeemed: bool = False
     rank: int = 0
     done_milli: int = 0
     counted: tuple[Amounts, Amounts, Amounts, Amounts] = field(default=((), (), (), ()))
@@ -132,6 +135,9 @@ class Book:
         self.claimants: set[str] = set()
         self.leavers: set[str] = set()
         self.user_plan: dict[tuple[str, str, str], int] = {}
+        self.user_used: dict[tuple[str, str], int] = {}
+        self.before_change: Callable[[], None] = _nothing
+        """Called before what is occupied changes: whoever integrates it over time does so now."""
         self.version = 0
         self.leaf_version: dict[str, int] = {}
         self.touched: set[str] = set()
@@ -291,10 +297,14 @@ class Book:
         self.touched.add(rec.spec.id)
 
     def _count(self, rec: JobRec, sign: int) -> None:
+        self.before_change()
         leaf = self.tree.by_name[rec.spec.queue]
         for account, amounts in zip(("used", "plan", "core", "want"), rec.counted, strict=True):
             if amounts:
                 self.tree.add(leaf, account, amounts, sign)
+        if rec.spec.user and rec.counted[0]:
+            owner = (leaf.name, rec.spec.user)
+            self.user_used[owner] = self.user_used.get(owner, 0) + sign * rec.counted[0][0][1]
         if leaf.spec.user_limit:
             for key, amount in rec.counted[1]:
                 at = (leaf.name, rec.spec.user, key)
@@ -326,12 +336,16 @@ class Book:
     def recount(self, tree: QueueTree) -> None:
         """The queues changed: count everything again."""
         self.tree = tree
-        self.user_plan = {}
+        self.user_plan, self.user_used = {}, {}
         for rec in self.jobs.values():
             self._count(rec, 1)
 
     def leaf_of(self, rec: JobRec) -> QueueNode:
         return self.tree.by_name[rec.spec.queue]
+
+
+def _nothing() -> None:
+    pass
 
 
 def without(places: tuple[TaskPlace, ...], gone: Iterable[TaskPlace]) -> tuple[TaskPlace, ...]:

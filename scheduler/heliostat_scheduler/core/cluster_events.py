@@ -9,6 +9,7 @@ from heliostat_scheduler.core.book import HOLDING, JobRec, NodeRec
 from heliostat_scheduler.core.events import IllegalEvent
 from heliostat_scheduler.core.state import State
 from heliostat_scheduler.core.tree import BadQueues, QueueTree
+from heliostat_scheduler.core.usage import advance
 
 
 def queues_changed(state: State, event: e.QueuesChanged, _now_ms: int) -> None:
@@ -23,6 +24,7 @@ def queues_changed(state: State, event: e.QueuesChanged, _now_ms: int) -> None:
 
 
 def policy_changed(state: State, event: e.PolicyChanged, now_ms: int) -> None:
+    advance(state, now_ms)
     waiting = [rec for rec in state.book.jobs.values() if rec.phase not in HOLDING]
     for rec in waiting:
         state.unsettle(rec)

@@ -16,6 +16,7 @@ from heliostat_scheduler.core.harm import Unit, Wish, safe_until
 from heliostat_scheduler.core.model import TaskPlace
 from heliostat_scheduler.core.placement import canonical
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
+from heliostat_scheduler.core.starvation import is_starved
 from heliostat_scheduler.core.state import State
 from heliostat_scheduler.core.victims import VictimIndex
 
@@ -51,6 +52,7 @@ class Cycle:
         state.unsettle(rec)
         if rec.claim:
             state.book.withdraw(rec)
+        rec.redeemed = is_starved(rec, state.policy, self.now_ms)
         rec.phase = Phase.STARTING
         rec.epoch += 1
         rec.attempt += 1
@@ -61,8 +63,14 @@ class Cycle:
         state.just_started.add(rec.id)
         self.progressed = True
 
+    def _supersede(self, rec: JobRec) -> None:
+        """At most one order per job and plan: what this cycle said about the job before is void."""
+        self.orders = [order for order in self.orders if isinstance(order, Discarded) or order.job_id != rec.id]
+        self.grown.pop(rec.id, None)
+
     def preempt(self, rec: JobRec, why: Reason) -> None:
         book = self.state.book
+        self._supersede(rec)
         if rec.claim:
             book.withdraw(rec)
         rec.phase = Phase.PREEMPTING
@@ -74,6 +82,7 @@ class Cycle:
 
     def stop(self, rec: JobRec, why: Reason) -> None:
         book = self.state.book
+        self._supersede(rec)
         if rec.claim:
             book.withdraw(rec)
         rec.phase = Phase.STOPPING
@@ -85,6 +94,7 @@ class Cycle:
 
     def shrink(self, rec: JobRec, dropped: list[TaskPlace], why: Reason) -> None:
         """Give up these places, and more if the remaining count is not a valid size."""
+        self._supersede(rec)
         keep = len(rec.places) - len(dropped)
         valid = [size for size in valid_sizes(rec) if size <= keep]
         more = keep - max(valid, default=rec.spec.min_tasks)
@@ -239,7 +249,9 @@ class Cycle:
         held = len(rec.places)
         core = task_amounts(spec, flavor, core_tasks(spec, held + count) - core_tasks(spec, held))
         near = frozenset(place.node for place in rec.places)
-        return Wish(spec, self.state.book.leaf_of(rec), flavor, count, need, core, near, evict, rec.rank)
+        starved = is_starved(rec, self.state.policy, self.now_ms)
+        leaf = self.state.book.leaf_of(rec)
+        return Wish(spec, leaf, flavor, count, need, core, near, evict, rec.rank, rec.user_step, starved)
 
     def collect(self, rec: JobRec, victims: list[Unit]) -> tuple[str, ...]:
         """Order the victims to leave; who they are."""
@@ -255,17 +267,26 @@ class Cycle:
                 ("gpu_milli", sum(len(u.places) for u in units) * victim.spec.shape.gpu_milli),
                 ("lost_ms", units[0].lost_ms),
             )  # fmt: skip
+            idle = units[0].idle
+            if idle:
+                facts += (("idle_ms", self.now_ms - victim.low_since),)
             if units[0].evict:
                 code = ReasonCode.RECLAIMED_FOR
                 if victim.spec.queue == rec.spec.queue:
                     lower = victim.spec.priority < rec.spec.priority
                     code = ReasonCode.PREEMPTED_FOR if lower else ReasonCode.ROTATED_FOR
                     facts += (("rank", rec.rank), ("own_rank", victim.rank)) if not lower else ()
+                if is_starved(rec, self.state.policy, self.now_ms):
+                    code = ReasonCode.STARVED_FOR
                 victim.evictions += 1
-                self.preempt(victim, reason(code, *facts, blockers=[rec.id]))
+                self.preempt(victim, reason(ReasonCode.IDLE if idle else code, *facts, blockers=[rec.id]))
             else:
                 dropped = [place for unit in units for place in unit.places]
-                self.shrink(victim, dropped, reason(ReasonCode.SHRUNK_FOR, *facts, blockers=[rec.id]))
+                self.shrink(
+                    victim,
+                    dropped,
+                    reason(ReasonCode.IDLE if idle else ReasonCode.SHRUNK_FOR, *facts, blockers=[rec.id]),
+                )
         return tuple(sorted(by_job))
 
     def migrate(self, rec: JobRec, moves: list[Move], on: tuple[str, ...]) -> None:

@@ -52,6 +52,7 @@ class Digest:
             "policy": policy_digest(state.policy),
             "queues": hashlib.sha256(to_json(book.tree.specs).encode()).hexdigest(),
             "usage": {name: node.usage for name, node in sorted(book.tree.by_name.items()) if node.usage},
+            "users": [[*owner, used] for owner, used in sorted(state.user_usage.items())],
             "nodes": self._nodes(state),
             "blocked": book.blocked,
             "failed": state.failed,

@@ -8,7 +8,7 @@ the same events at the same times make byte-equal plans, whatever the process, t
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from heliostat_scheduler.core import codec
 from heliostat_scheduler.core.admission import Admission
@@ -27,6 +27,7 @@ from heliostat_scheduler.core.reasons import Reason
 from heliostat_scheduler.core.remedies import explain
 from heliostat_scheduler.core.snapshot import restore_state, snapshot_state
 from heliostat_scheduler.core.state import State
+from heliostat_scheduler.core.usage import advance, tick_ms
 
 DEFAULT_QUEUES = (QueueSpec("default"),)
 
@@ -46,6 +47,10 @@ class QueueUsage:
     running_jobs: int
     waiting_jobs: int
     waiting_tasks: int
+    pressure: dict[str, int] = field(default_factory=dict)
+    """What is wanted and not held, per resource key: what more nodes, or a larger share, would be used for."""
+    used_lately: dict[str, int] = field(default_factory=dict)
+    """Decayed use in milli-units x hours."""
 
 
 class Engine:
@@ -64,6 +69,8 @@ class Engine:
     def decide(self, now_ms: int) -> Plan:
         """One cycle over everything since the last."""
         state = self.state
+        state.clock = now_ms
+        advance(state, now_ms)
         state.now_ms = max(state.now_ms, now_ms)
         self._mature(now_ms)
         state.refresh()
@@ -82,6 +89,8 @@ class Engine:
             admission.run()
             grow_to(cycle, targets)
             grow(admission)
+        if state.policy.usage_strength_milli and len(state.book.tree.leaves) > 1 and state.waiting.group_of:
+            cycle.recheck.append((now_ms // tick_ms(state) + 1) * tick_ms(state))
         plan = cycle.plan()
         if cycle.progressed:
             state.stale = True
@@ -168,6 +177,8 @@ class Engine:
                     node.name, node.spec.parent, quota, dict(sorted(node.limit.items())), used, borrowed,
                     dict(sorted(node.entitled.items())), {k: v for k, v in sorted(node.want.items()) if v},
                     running.get(node.name, 0), jobs.get(node.name, 0), tasks.get(node.name, 0),
+                    {k: v - node.plan.get(k, 0) for k, v in sorted(node.want.items()) if v > node.plan.get(k, 0)},
+                    {k: v // 3_600_000 for k, v in sorted(node.usage.items()) if v >= 3_600_000},
                 )
             )  # fmt: skip
         return rows

@@ -74,13 +74,13 @@ def _share(node: QueueNode, key: str, capacity: dict[str, int], total: int, pare
     kept = max(0, quota - lend) if lend != UNLIMITED else 0
     weight = node.spec.weight * UNIT
     if strength and weight:
-        used = sum(child.usage.get(key, 0) for child in parent.children)
+        used = sum(child.pull.get(key, 0) for child in parent.children)
         weights = sum(
-            child.spec.weight for child in parent.children if child.want.get(key, 0) or child.usage.get(key, 0)
+            child.spec.weight for child in parent.children if child.want.get(key, 0) or child.pull.get(key, 0)
         )
         if used and weights:
             fair = node.spec.weight * UNIT // weights
-            taken = node.usage.get(key, 0) * UNIT // used
+            taken = node.pull.get(key, 0) * UNIT // used
             weight = max(0, weight + strength * (fair - taken) * node.spec.weight // UNIT)
     return _Share(node, weight, cap, min(quota, cap), min(kept, total))
 

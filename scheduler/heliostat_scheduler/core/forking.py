@@ -22,6 +22,11 @@ def fork_state(state: State) -> State:
     twin.failed = state.failed.copy()
     twin.flavors, twin.structure, twin.restructure = state.flavors, state.structure, state.restructure
     twin.mix, twin.searched = state.mix, state.searched.copy()
+    twin.watch_book()
+    twin.clock = state.clock
+    twin.usage_at = state.usage_at
+    twin.user_usage, twin.user_steps = state.user_usage.copy(), state.user_steps.copy()
+    twin.idle = state.idle.copy()
     twin.entitled_before = state.entitled_before
     return twin
 
@@ -36,7 +41,7 @@ def _fork_book(book: Book) -> Book:
     twin.on_node = {node_id: members.copy() for node_id, members in book.on_node.items()}
     twin.holding = {queue: members.copy() for queue, members in book.holding.items()}
     twin.claimants, twin.leavers = book.claimants.copy(), book.leavers.copy()
-    twin.user_plan = book.user_plan.copy()
+    twin.user_plan, twin.user_used = book.user_plan.copy(), book.user_used.copy()
     twin.touched, twin.nodes_touched = set(book.jobs), set(book.nodes)
     return twin
 
@@ -45,5 +50,5 @@ def _fork_tree(tree: QueueTree) -> QueueTree:
     twin = QueueTree(tree.specs)
     for old, new in ((tree.root, twin.root), *((node, twin.by_name[name]) for name, node in tree.by_name.items())):
         new.used, new.plan, new.core, new.want = old.used.copy(), old.plan.copy(), old.core.copy(), old.want.copy()
-        new.entitled, new.usage = old.entitled.copy(), old.usage.copy()
+        new.entitled, new.usage, new.pull = old.entitled.copy(), old.usage.copy(), old.pull.copy()
     return twin

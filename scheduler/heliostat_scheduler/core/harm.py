@@ -43,6 +43,7 @@ class Unit:
     evict: bool
     amounts: Amounts
     lost_ms: int
+    idle: bool = False
 
     @property
     def lost(self) -> int:
@@ -63,6 +64,8 @@ class Wish:
     near: frozenset[str] = frozenset()
     evict: bool = True
     rank: int = 0
+    user_step: int = 0
+    starved: bool = False
     chains: dict[str, tuple[tuple[QueueNode, ...], tuple[QueueNode, ...]]] = field(default_factory=dict)
 
     def below(self, tree: QueueTree, other: QueueNode) -> tuple[tuple[QueueNode, ...], tuple[QueueNode, ...]]:
@@ -92,10 +95,15 @@ def lost_ms(rec: JobRec, now_ms: int) -> int:
     return max(0, ran) + rec.spec.restart_cost_ms
 
 
+def min_runtime_ms(rec: JobRec, policy: Policy) -> int:
+    """How long the job may run undisturbed; one that had to starve for its turn keeps it longer."""
+    return max(policy.min_runtime_ms, policy.starvation_turn_ms) if rec.redeemed else policy.min_runtime_ms
+
+
 def safe_until(rec: JobRec, policy: Policy) -> int:
     """Until when the job may not be disturbed again: minimum runtime, and a cooldown that doubles with every eviction."""
     since = rec.running_at or rec.started_at
-    until = since + policy.min_runtime_ms
+    until = since + min_runtime_ms(rec, policy)
     if rec.evictions and policy.cooldown_ms:
         until = max(until, since + min(policy.cooldown_max_ms, policy.cooldown_ms << min(20, rec.evictions - 1)))
     return until
@@ -160,6 +168,8 @@ def turn_of(policy: Policy, wish: Wish, leaf: QueueNode, priority: int, rank: in
 
     MINE: much less work is expected of the wish; THEIRS: of the running one (a share of the surplus is then no reason to displace it).
     """
+    if wish.starved:
+        return MINE
     if not (policy.rotate and policy.rotate_across and wish.spec.priority == priority):
         return 0
     if not (wish.leaf.spec.rotate and leaf.spec.rotate):
@@ -212,13 +222,27 @@ def _borrowed(node: QueueNode, key: str, more: int, capacity: dict[str, int]) ->
     return max(0, node.plan.get(key, 0) + more - node.quota_of(key, capacity.get(key, 0)))
 
 
-def own_harm(policy: Policy, wish: Wish, rec: JobRec, evict: bool) -> tuple[Harm, int] | None:
-    """Inside the beneficiary's own queue."""
+def idle_harm(wish: Wish, unit: Unit, tree: QueueTree) -> bool:
+    """Whether an idle job may be asked first, for an equal too: its surplus in the own queue; otherwise what its queue borrows."""
+    if unit.rec.spec.priority > wish.spec.priority:
+        return False
+    own = unit.leaf is wish.leaf
+    if own and not unit.evict:
+        return True
+    chain = (unit.leaf,) if own else wish.below(tree, unit.leaf)[1]
+    keys = {key for key, amount in wish.need if amount}
+    fall = _fall(chain, unit.amounts, keys, quota=True)
+    return fall is not None and (own or fall <= 0)
+
+
+def own_harm(policy: Policy, wish: Wish, rec: JobRec, evict: bool, equals: bool = True) -> tuple[Harm, int] | None:
+    """Inside the beneficiary's own queue. equals: whether surplus may go to an equal class (see `Search.equals_share`)."""
     if evict:
-        if policy.preempt and rec.spec.priority < wish.spec.priority:
+        if (policy.preempt and rec.spec.priority < wish.spec.priority) or wish.starved:
             return Harm.PREEMPT, 0
         return (Harm.ROTATE, 0) if rotates(policy, wish, rec) else None
-    return (Harm.SHRINK_OWN, 0) if rec.spec.priority <= wish.spec.priority else None
+    lower = rec.spec.priority < wish.spec.priority or wish.starved
+    return (Harm.SHRINK_OWN, 0) if lower or (equals and rec.spec.priority == wish.spec.priority) else None
 
 
 def rotates(policy: Policy, wish: Wish, rec: JobRec) -> bool:
@@ -231,6 +255,7 @@ def rotates(policy: Policy, wish: Wish, rec: JobRec) -> bool:
         policy.rotate
         and wish.leaf.spec.rotate
         and rec.spec.priority == wish.spec.priority
+        and wish.user_step <= rec.user_step
         and beats(policy, wish.rank, rec.rank)
     )
 

@@ -11,6 +11,7 @@ from heliostat_scheduler.core import events as e
 from heliostat_scheduler.core.book import HOLDING, JobRec, Phase
 from heliostat_scheduler.core.cluster_events import lose
 from heliostat_scheduler.core.events import IllegalEvent
+from heliostat_scheduler.core.idle import observe, reset
 from heliostat_scheduler.core.lookups import check_spec, find_job, find_lease
 from heliostat_scheduler.core.model import TaskPlace
 from heliostat_scheduler.core.reasons import ReasonCode
@@ -30,6 +31,7 @@ def submitted(state: State, event: e.JobSubmitted, now_ms: int) -> None:
 
 def _adopt(state: State, rec: JobRec) -> None:
     state.book.jobs[rec.id] = rec
+    rec.user_step = state.user_steps.get((rec.spec.queue, rec.spec.user), 0)
     for other in rec.spec.dependencies:
         state.dependents.setdefault(other, set()).add(rec.id)
     if rec.spec.elastic:
@@ -109,6 +111,7 @@ def changed(state: State, event: e.JobChanged, now_ms: int) -> None:
     for other in old.dependencies:
         state.dependents.get(other, set()).discard(rec.id)
     rec.spec = new
+    rec.user_step = state.user_steps.get((new.queue, new.user), 0)
     for other in new.dependencies:
         state.dependents.setdefault(other, set()).add(rec.id)
     (state.elastic.add if new.elastic else state.elastic.discard)(rec.id)
@@ -166,6 +169,7 @@ def _forget(state: State, rec: JobRec, outcome: str, now_ms: int) -> None:
     state.book.forget(rec)
     state.attention.discard(rec.id)
     state.elastic.discard(rec.id)
+    state.idle.discard(rec.id)
     for other in rec.spec.dependencies:
         members = state.dependents.get(other, set())
         members.discard(rec.id)
@@ -235,7 +239,8 @@ def _back_to_queue(state: State, rec: JobRec, retry_at_ms: int, now_ms: int) -> 
     state.book.release_all(rec)
     rec.flavor, rec.lost, rec.stale_since, rec.leave_by = "", False, 0, 0
     rec.running_at = rec.started_at = rec.checkpoint_at = rec.resized_at = 0
-    rec.retry_at = retry_at_ms
+    rec.retry_at, rec.redeemed = retry_at_ms, False
+    reset(state, rec)
     state.attention.discard(rec.id)
     state.book.account(rec)
     state.settle(rec, now_ms)
@@ -269,6 +274,7 @@ def resized(state: State, event: e.JobResized, now_ms: int) -> None:
         state.book.settle_lease(rec, event.places)
     rec.phase = Phase.RUNNING
     rec.resized_at = now_ms
+    reset(state, rec)
     state.book.account(rec)
     _watch_size(state, rec, now_ms)
     state.stale = True
@@ -331,7 +337,10 @@ def demand_mix(state: State, event: e.DemandMix, _now_ms: int) -> None:
     state.stale = True
 
 
-def utilized(state: State, event: e.Utilized, _now_ms: int) -> None:
+def utilized(state: State, event: e.Utilized, now_ms: int) -> None:
     rec = find_job(state, event.job_id)
     if rec.phase not in HOLDING:
         raise IllegalEvent(f"Utilized: job {rec.id} holds no GPU (it is {rec.phase})")
+    if event.window_ms <= 0:
+        raise IllegalEvent(f"Utilized: job {rec.id}: a window of {event.window_ms} ms")
+    observe(state, rec, event, now_ms)

@@ -1,8 +1,8 @@
 """Who is looked at next: heads of queues, compared level by level down the tree.
 
-At each level the child goes first whose head would stay within its quota, then within its entitlement, then the queue of higher
-priority, then the smaller dominant share (head included) over weight, then the longer wait of the head, then creation order. A
-child's key only changes when something below it changed, so keys are kept in one heap per level and renewed along one path.
+A starved head goes first. Then, at each level, the child whose head would stay within its quota, then within its entitlement, then the
+queue of higher priority, then the smaller dominant share (head included) over weight, then the longer wait of the head, then creation
+order. A child's key only changes when something below it changed, so keys are kept in one heap per level and renewed along one path.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from heliostat_scheduler.core.waiting import Group, OrderKey, Signature
 if TYPE_CHECKING:
     from heliostat_scheduler.core.state import State
 
-LevelKey = tuple[bool, bool, int, int, int, int]
+LevelKey = tuple[bool, bool, bool, int, int, int, int]
 SHARE_UNIT = 1_000_000
 
 
@@ -123,4 +123,12 @@ class Merge:
             over_share |= plan > node.entitled.get(key, 0)
             dominant = max(dominant, plan * SHARE_UNIT // have)
         share = dominant // node.spec.weight if node.spec.weight else dominant * SHARE_UNIT
-        return (over_quota, over_share, -node.spec.priority, share, group.head.submitted_at_ms, node.rank)
+        return (
+            not group.signature.starved,
+            over_quota,
+            over_share,
+            -node.spec.priority,
+            share,
+            group.head.submitted_at_ms,
+            node.rank,
+        )

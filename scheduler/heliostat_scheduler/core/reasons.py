@@ -48,6 +48,7 @@ class ReasonCode(StrEnum):
     RECLAIMED_FOR = "ReclaimedFor"
     PREEMPTED_FOR = "PreemptedFor"
     ROTATED_FOR = "RotatedFor"
+    STARVED_FOR = "StarvedFor"
     MIGRATED_FOR = "MigratedFor"
     IDLE = "Idle"
     CANCEL_REQUESTED = "CancelRequested"
@@ -133,6 +134,7 @@ _SENTENCES: dict[ReasonCode, str] = {
     ReasonCode.RECLAIMED_FOR: "queue {queue} reclaimed {gpu_milli:places} for {for}",
     ReasonCode.PREEMPTED_FOR: "displaced by {for} of priority {priority} (own priority {own_priority})",
     ReasonCode.ROTATED_FOR: "takes turns with {for}",
+    ReasonCode.STARVED_FOR: "gives way to {for}, which has waited past its deadline",
     ReasonCode.MIGRATED_FOR: "moves to other places so that {for} fits",
     ReasonCode.IDLE: "its GPUs have been idle for {idle_ms:seconds} while others wait",
     ReasonCode.CANCEL_REQUESTED: "somebody asked to cancel it",

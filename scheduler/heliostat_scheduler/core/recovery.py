@@ -20,6 +20,8 @@ from heliostat_scheduler.core.harm import (
     Unit,
     Wish,
     beats,
+    idle_harm,
+    min_runtime_ms,
     own_harm,
     reclaim_harm,
     turn_of,
@@ -56,6 +58,7 @@ class Search:
         self.surplus_left: dict[str, int] = {}
         self.own_surplus = True
         self.harms: dict[tuple[str, Amounts, int], tuple[Harm, int] | None] = {}
+        self._equals: bool | None = None
         self.protected = 0
         self._found: tuple[list[Unit], list[Unit]] | None = None
         self.spent = 0
@@ -90,11 +93,13 @@ class Search:
     def harm(self, unit: Unit) -> tuple[Harm, int] | None:
         """How bad taking this unit now would be; None when it is not allowed."""
         wish, policy = self.wish, self.state.policy
-        if not unit.evict and self.surplus_left[unit.rec.id] <= 0:
+        if not unit.evict and (self.surplus_left[unit.rec.id] <= 0 or self._whole(unit.rec)):
             return None
-        if unit.leaf is wish.leaf:
-            return own_harm(policy, wish, unit.rec, unit.evict)
         rec = unit.rec
+        if unit.idle and idle_harm(wish, unit, self.book.tree):
+            return Harm.IDLE, 0
+        if unit.leaf is wish.leaf:
+            return own_harm(policy, wish, rec, unit.evict, unit.evict or self.equals_share())
         turn = turn_of(policy, wish, unit.leaf, rec.spec.priority, rec.rank) if unit.evict else 0
         at = (unit.leaf.name, unit.amounts, turn)
         if at in self.harms:
@@ -106,6 +111,9 @@ class Search:
         if found is None or unit.evict:
             return found
         return Harm.SHRINK_BORROWED, found[1]
+
+    def _whole(self, rec: JobRec) -> bool:
+        return any(unit.evict and unit.rec is rec for unit in self.taken)
 
     def key(self, unit: Unit) -> HarmKey | None:
         self.spent += 1
@@ -149,6 +157,17 @@ class Search:
             return None
         flavors = (wish.flavor,) if wish.flavor else wish.spec.flavors
         return find(soon, wish.spec.shape, wish.count, flavors, wish.spec.spread, wish.near)
+
+    def equals_share(self) -> bool:
+        """Whether elastic surplus of the queue may go to an equal of its own: the minimum sizes, the wish included, stay within what
+        the queue is guaranteed (within its share, where nothing is guaranteed)."""
+        if self._equals is None:
+            wish = self.wish
+            floor = self.index.floor(wish.leaf, wish.flavor) if wish.flavor else 0
+            key, amount = max(wish.need, key=lambda pair: pair[1], default=("", 0))
+            quota = wish.leaf.quota_of(key, self.book.capacity.get(key, 0)) or wish.leaf.entitled.get(key, 0)
+            self._equals = not wish.flavor or floor + amount <= quota
+        return self._equals
 
     # -- the search
 
@@ -202,6 +221,8 @@ class Search:
         """Cheap refusal: a queue above its own share reclaims nothing, unless its own lower work could make room first."""
         if own_lower or self.state.policy.reclaim_rule == "share":
             return True
+        if self.state.idle or self.wish.starved:
+            return True
         return self._in_share() or beats(self.state.policy, self.wish.rank, self.index.longest(self.wish))
 
     def _in_share(self) -> bool:
@@ -221,15 +242,19 @@ class Search:
             rec = victim.rec
             if rec.id == wish.spec.id:
                 continue
-            if not may and not self._my_turn(leaf, rec):
+            idle = rec.id in self.state.idle
+            if not may and not idle and not self._my_turn(leaf, rec):
                 continue
-            if victim.safe_until > self.protected_as_of:
+            safe_until = victim.safe_until
+            if wish.starved:
+                safe_until = (rec.running_at or rec.started_at) + min_runtime_ms(rec, policy)
+            if safe_until > self.protected_as_of:
                 self.protected += 1
                 continue
-            if victim.surplus and (not own or own_harm(policy, wish, rec, False)):
+            if victim.surplus and (not own or idle or own_harm(policy, wish, rec, False, self.equals_share())):
                 self.surplus_left[rec.id] = victim.surplus_tasks
                 shrinks += victim.surplus
-            if victim.whole is not None and (not own or own_harm(policy, wish, rec, True)):
+            if victim.whole is not None and (not own or idle or own_harm(policy, wish, rec, True)):
                 evicts.append(victim.whole)
                 lower |= rec.spec.priority < wish.spec.priority
         return lower
@@ -346,6 +371,8 @@ class Search:
         mine = self.taken[before:]
         if enough:
             for unit in sorted(mine, key=lambda u: (not u.evict, -u.lost)):
+                if unit not in self.taken:  # its job was taken whole instead
+                    continue
                 self.put_back(unit)
                 if not done():
                     self.take(unit)

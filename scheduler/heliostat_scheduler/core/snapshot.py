@@ -8,6 +8,7 @@ from typing import Any
 
 from heliostat_scheduler.core.book import JobRec, NodeRec, Phase
 from heliostat_scheduler.core.codec import decode, encode
+from heliostat_scheduler.core.idle import IDLE
 from heliostat_scheduler.core.job_events import watch
 from heliostat_scheduler.core.model import DemandKind, JobSpec, NodeSpec, Policy, QueueSpec, TaskPlace
 from heliostat_scheduler.core.state import State
@@ -47,6 +48,9 @@ def snapshot_state(state: State) -> dict[str, Any]:  # Any: JSON
         "policy": encode(state.policy),
         "queues": encode(book.tree.specs),
         "usage": {name: node.usage for name, node in sorted(book.tree.by_name.items()) if node.usage},
+        "pull": {name: node.pull for name, node in sorted(book.tree.by_name.items()) if node.pull},
+        "usage_at": state.usage_at,
+        "users": [[*owner, used, state.user_steps.get(owner, 0)] for owner, used in sorted(state.user_usage.items())],
         "nodes": [node_record(book.nodes[node_id]) for node_id in sorted(book.nodes)],
         "blocked": book.blocked,
         "jobs": [job_record(book.jobs[job_id]) for job_id in sorted(book.jobs)],
@@ -75,6 +79,13 @@ def restore_state(data: dict[str, Any]) -> State:  # Any: JSON
     state.failed = dict(data["failed"])
     for name, usage in data["usage"].items():
         state.book.tree.by_name[name].usage = dict(usage)
+    for name, pull in data.get("pull", {}).items():
+        state.book.tree.by_name[name].pull = dict(pull)
+    state.usage_at = data.get("usage_at", state.now_ms)
+    for queue, user, used, step in data.get("users", ()):
+        state.user_usage[(queue, user)] = used
+        if step:
+            state.user_steps[(queue, user)] = step
     state.book.blocked = dict(data["blocked"])
     state.set_mix(decode(tuple[DemandKind, ...], data["mix"]))
     for row in data["nodes"]:
@@ -91,6 +102,8 @@ def restore_state(data: dict[str, Any]) -> State:  # Any: JSON
             state.dependents.setdefault(other, set()).add(rec.id)
         if rec.spec.elastic:
             state.elastic.add(rec.id)
+        if rec.idle_state == IDLE:
+            state.idle.add(rec.id)
         _occupy(state, rec)
     for job_id in sorted(state.book.jobs):
         rec = state.book.jobs[job_id]

@@ -15,9 +15,12 @@ from heliostat_scheduler.core.judge import personal_reason, structural_reason
 from heliostat_scheduler.core.model import DemandKind, JobSpec, Policy, QueueSpec
 from heliostat_scheduler.core.pools import Pool
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
+from heliostat_scheduler.core.starvation import is_starved, next_starvation_ms
 from heliostat_scheduler.core.structure import Structure
 from heliostat_scheduler.core.tree import QueueTree
+from heliostat_scheduler.core.usage import advance
 from heliostat_scheduler.core.waiting import (
+    STARVED,
     Group,
     OrderKey,
     Signature,
@@ -52,7 +55,18 @@ class State:
         self.structure = Structure({}, {})
         self.restructure = True
         self.mix: tuple[DemandKind, ...] = ()
+        self.clock = 0
+        self.usage_at = 0
+        self.user_usage: dict[tuple[str, str], int] = {}
+        self.user_steps: dict[tuple[str, str], int] = {}
+        self.idle: set[str] = set()
         self.entitled_before: tuple[tuple[int, ...], ...] = ()
+
+        self.watch_book()
+
+    def watch_book(self) -> None:
+        """Use is counted up to now whenever what is occupied is about to change."""
+        self.book.before_change = lambda: advance(self, self.clock)
 
     def set_mix(self, kinds: tuple[DemandKind, ...]) -> None:
         """From now on single tasks are placed so that what stays free suits this mix."""
@@ -65,10 +79,12 @@ class State:
 
     def order_key(self, rec: JobRec, now_ms: int) -> OrderKey:
         spec = rec.spec
+        if is_starved(rec, self.policy, now_ms):
+            return OrderKey(-STARVED, 0, 0, spec.submitted_at_ms, spec.id)
         priority = spec.priority + (0 if rec.rank else age_steps(spec, self.policy, now_ms))
-        return OrderKey(-priority, 0, rec.rank, spec.submitted_at_ms, spec.id)
+        return OrderKey(-priority, rec.user_step, rec.rank, spec.submitted_at_ms, spec.id)
 
-    def signature(self, rec: JobRec) -> Signature:
+    def signature(self, rec: JobRec, now_ms: int) -> Signature:
         spec = rec.spec
         limited = bool(self.book.tree.by_name[spec.queue].spec.user_limit)
         delay = self.policy.preemption_delay_ms if spec.preemption_delay_ms is None else spec.preemption_delay_ms
@@ -76,7 +92,7 @@ class State:
         return Signature(
             spec.queue, spec.priority, spec.preemptibility, spec.shape, spec.min_tasks, spec.max_tasks, spec.sizes,
             spec.flavors, spec.spread, spec.elastic, spec.user if limited else "",
-            spec.submitted_at_ms + delay if delay else 0, length,
+            spec.submitted_at_ms + delay if delay else 0, length, is_starved(rec, self.policy, now_ms),
         )  # fmt: skip
 
     def length_ms(self, rec: JobRec) -> int:
@@ -99,14 +115,16 @@ class State:
         if rec.id not in self.waiting.keys:
             self.waiting.enter(rec, self.order_key(rec, now_ms))
             due = next_age_ms(rec.spec, self.policy, now_ms)
-            if due is not None:
-                heapq.heappush(self.timers, (due, rec.id))
+            starved = next_starvation_ms(rec, self.policy, now_ms)
+            for time in (due, starved):
+                if time is not None:
+                    heapq.heappush(self.timers, (time, rec.id))
         if rec.phase is Phase.HELD or rec.claim or self.blocked_by(rec.spec) is not None:
             return
         if rec.retry_at > now_ms:
             heapq.heappush(self.timers, (rec.retry_at, rec.id))
             return
-        group = self.waiting.join(rec, self.signature(rec))
+        group = self.waiting.join(rec, self.signature(rec, now_ms))
         self._count_group(group, 1, new=len(group.members) == 1)
 
     def unsettle(self, rec: JobRec) -> None:
@@ -137,7 +155,7 @@ class State:
         self.flavors = self.structure.flavors
         tree = QueueTree(self.book.tree.specs)
         for name, node in tree.by_name.items():
-            node.usage = self.book.tree.by_name[name].usage
+            node.usage, node.pull = self.book.tree.by_name[name].usage, self.book.tree.by_name[name].pull
         self.book.recount(tree)
         for line in self.waiting.lines.values():
             for group in line.groups.values():
@@ -147,10 +165,11 @@ class State:
                     tree.add(tree.by_name[group.signature.queue], "want", amounts, 1)
 
     def replace_queues(self, tree: QueueTree) -> None:
+        advance(self, self.clock)
         for name, node in tree.by_name.items():
             old = self.book.tree.by_name.get(name)
             if old is not None:
-                node.usage = old.usage
+                node.usage, node.pull = old.usage, old.pull
         self.book.recount(tree)
         self.restructure = True
 

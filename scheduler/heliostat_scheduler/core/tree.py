@@ -19,10 +19,10 @@ class QueueNode:
     """One queue. `rank` is its place in creation order.
 
     Set by each cycle: `entitled`, its share of what there is; `secured`, the part of it that is guaranteed (quota, as far as it is
-    wanted, scaled down where the quotas sum above what there is)."""
+    wanted, scaled down where the quotas sum above what there is). `usage` is decayed use so far, `pull` what of it counts now."""
 
     __slots__ = (
-        "chain", "children", "core", "entitled", "lend", "limit", "name", "parent", "plan", "quota", "rank", "secured",
+        "chain", "children", "core", "entitled", "lend", "limit", "name", "parent", "plan", "pull", "quota", "rank", "secured",
         "spec", "usage", "used", "want",
     )  # fmt: skip
 
@@ -42,6 +42,7 @@ class QueueNode:
         self.entitled: dict[str, int] = {}
         self.secured: dict[str, int] = {}
         self.usage: dict[str, int] = {}
+        self.pull: dict[str, int] = {}
         self.chain: tuple[QueueNode, ...] = ()
 
     def quota_of(self, key: str, capacity: int) -> int:

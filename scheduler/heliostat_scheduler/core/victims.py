@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from heliostat_scheduler.core.book import JobRec
 from heliostat_scheduler.core.harm import Unit, Wish, evictable, lost_ms, safe_until, surplus_tasks, unit_amounts
+from heliostat_scheduler.core.idle import is_idle
 from heliostat_scheduler.core.tree import QueueNode
 
 if TYPE_CHECKING:
@@ -56,6 +57,14 @@ class VictimIndex:
             found = self._leaves[(leaf.name, flavor)] = self._build(leaf, flavor, version)
         return found
 
+    def _idle(self, rec: JobRec) -> bool:
+        return rec.id in self.state.idle and self.state.policy.idle_actions and is_idle(rec, self.now_ms)
+
+    def floor(self, leaf: QueueNode, flavor: str) -> int:
+        """What the queue's running jobs hold at their minimum sizes, in milli-GPU."""
+        jobs = [rec for rec in self.state.holders(leaf.name) if rec.flavor == flavor]
+        return sum(rec.spec.shape.gpu_milli * min(rec.spec.min_tasks, len(rec.places)) for rec in jobs)
+
     def longest(self, wish: Wish) -> int:
         """The worst rank of the wish's class among the evictable work of queues that borrow (0: nobody)."""
         policy = self.state.policy
@@ -99,11 +108,12 @@ class VictimIndex:
                 continue
             whole = None
             if evictable(rec):
-                whole = Unit(rec, leaf, rec.places, True, unit_amounts(rec, len(rec.places)), lost_ms(rec, self.now_ms))
+                amounts = unit_amounts(rec, len(rec.places))
+                whole = Unit(rec, leaf, rec.places, True, amounts, lost_ms(rec, self.now_ms), self._idle(rec))
             surplus = surplus_tasks(rec)
             if whole is None and not surplus:
                 continue
-            units = tuple(surplus_units(rec, leaf)) if surplus else ()
+            units = tuple(surplus_units(rec, leaf, self._idle(rec))) if surplus else ()
             if whole is not None:
                 found.worst[rec.spec.priority] = max(found.worst.get(rec.spec.priority, 0), rec.rank)
             found.jobs.append(Victim(rec, safe_until(rec, self.state.policy), whole, units, surplus))
@@ -111,14 +121,14 @@ class VictimIndex:
         return found
 
 
-def surplus_units(rec: JobRec, leaf: QueueNode) -> list[Unit]:
+def surplus_units(rec: JobRec, leaf: QueueNode, idle: bool) -> list[Unit]:
     """One unit per task; those on nodes with few tasks of the job first."""
     counts: dict[str, int] = {}
     for place in rec.places:
         counts[place.node] = counts.get(place.node, 0) + 1
     order = sorted(range(len(rec.places)), key=lambda i: (counts[rec.places[i].node], rec.places[i].node, -i))
     amounts = unit_amounts(rec, 1)
-    return [Unit(rec, leaf, (rec.places[i],), False, amounts, rec.spec.restart_cost_ms) for i in order]
+    return [Unit(rec, leaf, (rec.places[i],), False, amounts, rec.spec.restart_cost_ms, idle) for i in order]
 
 
 def by_node_of(units: list[Unit]) -> dict[str, list[Unit]]:

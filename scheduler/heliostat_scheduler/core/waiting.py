@@ -45,6 +45,11 @@ class Signature(NamedTuple):
     user: str
     delay_ms: int
     length_ms: int
+    starved: bool
+
+
+STARVED = 1 << 20
+"""The class of starved jobs in the order: above every other."""
 
 
 class Footprint(NamedTuple):
