@@ -151,7 +151,8 @@ def _metrics_of(row: t.Job) -> dict[str, float] | None:
 
 
 def _latest_metrics(session: Session, job: str) -> dict[str, float]:
-    newest = select(func.max(t.Metric.id)).where(t.Metric.job == job).group_by(t.Metric.name)
+    each = t.Metric.name.not_like("%/%")  # a number for each slot is for the history
+    newest = select(func.max(t.Metric.id)).where(t.Metric.job == job, each).group_by(t.Metric.name)
     rows = session.execute(select(t.Metric.name, t.Metric.value).where(t.Metric.id.in_(newest)))
     return {name: value for name, value in rows}  # noqa: C416  (rows are Row objects; dict() of them is not typed)
 

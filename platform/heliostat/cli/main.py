@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "Train a recipe or a script, and register the model"),
     "ps": ("ps", "List jobs and why they wait, or show one"),
     "logs": ("logs", "Print a job's log"),
+    "metrics": ("metrics", "Plot what a job reports"),
     "explain": ("jobs", "Why a job waits, with numbers and what would help"),
     "cancel": ("jobs", "End jobs"),
     "hold": ("jobs", "Keep waiting jobs from starting"),

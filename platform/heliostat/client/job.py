@@ -181,6 +181,12 @@ class Job:
         self._metrics = self._client.caller.json("GET", self._path("/metrics"))["items"]
         return Metrics(self._metrics, lambda points: card_text(self._data, datetime.now(UTC), points), "no metrics yet")
 
+    def follow_metrics(self, name: str | None = None) -> Iterator[MetricJson]:
+        """Each point from the first on, then as they come, until the job is over."""
+        from heliostat.client.metrics import follow_metrics
+
+        return follow_metrics(self._client.caller, self.id, name)
+
     def events(self) -> list[EventJson]:
         """Its story, oldest first."""
         return cast("list[EventJson]", self._client.caller.json("GET", self._path("/events"))["items"])
