@@ -205,6 +205,22 @@ def test_preemption_info_and_result_keep_their_fields() -> None:
         assert name in worker, ray_changed(f"Worker has no {name}", "train.slot_workers")
 
 
+def test_a_warm_worker_can_be_prepared_and_told_its_device() -> None:
+    from ray.train.v2._internal.execution.worker_group import worker
+
+    assert parameters(worker.RayTrainWorker.execute) == ["self", "fn", "fn_args", "fn_kwargs"], ray_changed(
+        "RayTrainWorker.execute", "train.warm"
+    )
+    assert "accelerator_ids" in [field.name for field in dataclasses.fields(worker.ActorMetadata)], ray_changed(
+        "ActorMetadata has no accelerator_ids", "train.slot_workers"
+    )
+    assert "self._train_fn_ref = train_fn_ref" in inspect.getsource(private.TrainController), ray_changed(
+        "TrainController has no _train_fn_ref", "train.warm"
+    )
+    devices = inspect.getsource(importlib.import_module("ray.air._internal.device_manager.nvidia_gpu"))
+    assert "ray.get_gpu_ids()" in devices, ray_changed("get_device() does not ask ray.get_gpu_ids()", "train.warm")
+
+
 def test_report_hooks_in_the_workers() -> None:
     for name in ("on_report", "on_checkpoint_transfer"):
         assert hasattr(private.TrainContextCallback, name), ray_changed(

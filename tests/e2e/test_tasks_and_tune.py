@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import ray
-from heliostat_scheduler.live.protocol import CHECKPOINTED, PREEMPT, RELEASED, RUN, STARTED
+from heliostat_scheduler.live.protocol import CHECKPOINTED, DEMAND, PREEMPT, RELEASED, RUN, STARTED
 from ray.util.state import list_actors, list_tasks
 
 from tests.e2e.lease_world import LeaseWorld, end, lease_world, lines, wait_until
@@ -53,7 +53,7 @@ def gpu_groups() -> set[str]:
 def test_everything_with_a_gpu_runs_in_the_lease(world: LeaseWorld, tmp_path: Path) -> None:
     groups = world.groups()
     lease = world.grant("job-work", world.slots[1:])
-    driver = world.start(lease, tmp_path, [WORK, "tasks", "data", "fit"])
+    driver = world.start(lease, tmp_path, [WORK, "tasks", "data"])
     assert driver.wait(200) == 0, (tmp_path / "driver-1.log").read_text()[-4000:]
     said = answers(tmp_path / "driver-1.log")
     assert sorted(said["tasks"]) == [[[1], "1"], [[1], "1"], [[2], "2"], [[2], "2"]]
@@ -61,9 +61,19 @@ def test_everything_with_a_gpu_runs_in_the_lease(world: LeaseWorld, tmp_path: Pa
     assert said["halves"] == [[1], [1], [2], [2]]
     assert said["data"]["sum"] == 64 * 63
     assert set(said["data"]["gpus"]) <= {1, 2}
-    assert said["fit"]["size"] == 2
     assert gpu_groups() == {slot.group for slot in world.slots[1:]}
     assert world.groups() == groups
+
+
+def test_a_program_that_declared_nothing_asks_and_waits(world: LeaseWorld, tmp_path: Path) -> None:
+    lease = world.grant("job-asks", slots=())
+    driver = world.start(lease, tmp_path, [WORK, "fit"], HELIOSTAT_DISCOVER="1")
+    asked = world.wait_said(lease, DEMAND, driver)
+    assert (asked.facts["min_gpus"], asked.facts["max_gpus"]) == (2, 2)
+    world.order("job-asks", RUN, slots=world.slots[1:])
+    assert driver.wait(100) == 0, (tmp_path / "driver-1.log").read_text()[-4000:]
+    assert answers(tmp_path / "driver-1.log")["fit"]["size"] == 2
+    assert gpu_groups() == {slot.group for slot in world.slots[1:]}
 
 
 def test_the_same_script_past_the_platform_stays_pending(world: LeaseWorld, tmp_path: Path) -> None:

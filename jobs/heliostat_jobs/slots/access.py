@@ -28,6 +28,7 @@ class SlotAccess:
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
         self._handle: Any = None  # Any: an actor handle
+        self._connection = ""
         self._open: dict[int, Any] = {}  # Any: ObjectRefs
         self._lock = threading.Lock()
 
@@ -91,9 +92,12 @@ class SlotAccess:
         getattr(self.broker(), method).remote(*args)
 
     def broker(self) -> Any:  # Any: an actor handle
-        if self._handle is None:
-            if not ray.is_initialized():
-                ray.init()
+        if not ray.is_initialized():
+            ray.init()
+        connection = ray.get_runtime_context().get_job_id()
+        if self._handle is None or connection != self._connection:
+            self._connection = connection
+            self._open.clear()  # tasks of a connection that the program has closed
             name = f"heliostat-slots:{self._attempt.job}:{self._attempt.number}"
             options: dict[str, Any] = {
                 "name": name,

@@ -58,6 +58,8 @@ WAIT_LOOK_S = 1.0
 YOUNG_S, YOUNG_PATIENCE_S = 15.0, 4.0
 """A group without a report this soon after its start may still be loading, and then looks for no order for many seconds: there
 is hardly anything to save, so it gets this patience instead of the order's deadline. A loop that runs answers well within it."""
+FRESH_S = 3.0
+"""A group that started so recently is started anew at once when it may grow: it has hardly begun."""
 DEFAULT_DEADLINE_S = 60.0
 REFRESH_S = 2.0
 LOST_PATIENCE_S = 120.0
@@ -210,7 +212,7 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
         return result
 
     def _is_warming(self) -> bool:
-        """Whether the order waits for the new workers to be up. Only growth does, and only of a group that has something to lose."""
+        """Whether the order waits for the new workers to be up. Only growth does, and only of a group that is under way."""
         lease = self._link.lease
         may_warm = self._warms and self._mark is None and not self._link.gone and may_run(lease)
         if not may_warm or not can_warm(self._running_on, lease):
@@ -218,7 +220,7 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
             return False
         if self._warm is None or not (self._warm.failed or self._warm.fits(lease)):
             self._drop_warm()
-            if self._is_young():
+            if time.time() - self._started_s < FRESH_S:
                 return False
             self._warm = WarmGroup(lease, self._worker_group, self._train_fn_ref)
             logger.info("growing at epoch %d: %d workers start beside the running ones", lease.epoch, len(lease.slots))

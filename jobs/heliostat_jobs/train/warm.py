@@ -14,9 +14,9 @@ touches CUDA before the process group is set up).
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -33,8 +33,6 @@ logger = logging.getLogger(__name__)
 PATIENCE_S = 60.0
 BEFORE_DEADLINE_S = 15.0
 """So much of the order's time is left for the checkpoint."""
-TORCH = "ray.train.torch"
-"""Imported in a warm worker besides what the script's own function needs."""
 
 
 class WarmGroup:
@@ -45,8 +43,9 @@ class WarmGroup:
         self.places = places_of(lease)
         self.guard = StartGuard()
         self.actors = tuple(group.start_beside(place, self.guard) for place in self.places)
+        loaded = group.get_workers()[0].actor.execute.remote(loaded_modules)
         self._waiting = [
-            actor.execute.remote(prepare, place.device, train_fn_ref)
+            actor.execute.remote(prepare, place.device, train_fn_ref, loaded)
             for actor, place in zip(self.actors, self.places, strict=True)
         ]
         patience_s = time.time() + PATIENCE_S
@@ -89,13 +88,23 @@ def can_warm(running_on: Lease | None, lease: Lease) -> bool:
     return bool(before) and before < after
 
 
-def prepare(device: int, train_fn_ref: Any) -> None:
-    """In a warm worker: know the slot's GPU, import what training will need. Touches no GPU."""
+def loaded_modules() -> list[str]:
+    """In a worker that trains: what it has imported by now, also what torch and the script import only when it is first needed."""
+    return sorted(name for name in sys.modules if not name.startswith("__"))
+
+
+def prepare(device: int, train_fn_ref: Any, modules: list[str]) -> None:
+    """In a warm worker: know the slot's GPU, import what training needs. Touches no GPU."""
     os.environ["CUDA_VISIBLE_DEVICES"] = str(device)
     ray.get_gpu_ids = _answering([device])
-    if importlib.util.find_spec("torch") is not None:
-        importlib.import_module(TORCH)
     train_fn_ref.get()
+    absent = 0
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except Exception:  # noqa: BLE001  # made at run time over there, or not importable by its name: training will see
+            absent += 1
+    logger.info("prepared for device %d: %d modules, %d only in the other process", device, len(modules), absent)
 
 
 def _answering(devices: list[int]) -> Callable[[], list[int]]:
