@@ -7,6 +7,8 @@ from typing import Any  # Any: JSON
 
 from heliostat_serving.wire.faults import Fault
 
+ENCODER = json.JSONEncoder(separators=(",", ":"))
+
 
 def parse(raw: bytes | memoryview) -> dict[str, Any]:
     """The object that a request's body is."""
@@ -22,4 +24,4 @@ def parse(raw: bytes | memoryview) -> dict[str, Any]:
 
 
 def dump(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+    return ENCODER.encode(value).encode()
