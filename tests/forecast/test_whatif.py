@@ -104,12 +104,14 @@ def test_who_starts_earlier_or_later_is_what_happens(seed: int) -> None:
     as_it_was = starts_after_noon(evening(DAY_SEED, UNTIL))
     day = happened(edit, runs_ms)
     as_edited = starts_after_noon(day)
-    moved = {job for job in as_it_was.keys() | as_edited.keys() if as_it_was.get(job) != as_edited.get(job)}
+    told_to_end = {event.job_id for event in edit if isinstance(event, JobCancelled)}
+    moved = {
+        job for job in as_it_was.keys() | as_edited.keys() if as_it_was.get(job) != as_edited.get(job)
+    } - told_to_end
     earlier = {job for job in moved if as_edited.get(job, UNTIL + 1) < as_it_was.get(job, UNTIL + 1)}
     assert edited.starts == as_edited
     assert {shift.job_id for shift in verdict.earlier} == earlier
     assert {shift.job_id for shift in verdict.later} == moved - earlier
-    told_to_end = {event.job_id for event in edit if isinstance(event, JobCancelled)}
     stopped = [(at_ms, job) for at_ms, job in day.evicted if at_ms >= NOON and job not in told_to_end]
     assert [(e.at_ms, e.job_id) for e in edited.evictions] == stopped
 

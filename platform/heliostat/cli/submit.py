@@ -103,7 +103,8 @@ def _show_plan(app: App, plan: dict[str, Any], as_json: bool) -> int:
     for line in plan_lines(plan, app.now()):
         show(line)
     for remedy in plan.get("remedies") or []:
-        show(f"  {remedy.get('text', '')}" + (f"\n      {remedy['command']}" if remedy.get("command") else ""))
+        typed = f"helio submit {remedy['options']} ..." if remedy.get("options") else remedy.get("command")
+        show(f"  {remedy.get('text', '')}" + (f"\n      {typed}" if typed else ""))
     return ExitCode.OK
 
 

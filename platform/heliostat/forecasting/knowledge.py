@@ -16,8 +16,8 @@ FINISHED = 5_000
 RECENT = 3_000
 OUTCOMES = 1_000
 DAY_MS = 24 * 3_600_000
-NEVER_MS = 7 * DAY_MS
-"""Stands for a quantile that was later than the horizon, where a number is needed."""
+NEVER_MS = DAY_MS
+"""Stands for a quantile that was later than the horizon, where a number is needed: the horizon."""
 
 
 def lengths(session: Session) -> Lengths:
@@ -48,7 +48,7 @@ def correction(session: Session) -> Correction:
 
 
 def scored(session: Session, queue: str | None = None, limit: int = 10_000) -> list[Scored]:
-    """First estimates whose jobs have started, oldest first. A quantile beyond the horizon counts as a week."""
+    """First estimates whose jobs have started, oldest first. A quantile beyond the horizon counts as the horizon."""
     return [
         Scored(
             row.queue,

@@ -28,6 +28,7 @@ from heliostat_scheduler.forecast.future import Rest
 
 from heliostat.control import explaining
 from heliostat.forecasting import answers, edits
+from heliostat.forecasting.forking import both
 
 Json = dict[str, Any]  # Any: JSON
 HORIZON_MS = 24 * 3_600_000
@@ -85,8 +86,10 @@ def whatif(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
     rest = median(known.lengths)
     coming = like_before(known.recent, rest, now_ms, horizon_ms, 0) if asked.get("arrivals") else []
     grid = what.grid_for(engine, horizon_ms)
-    base = what.course_of(engine, now_ms, rest, coming, horizon_ms, (), grid)
-    edited = what.course_of(engine, now_ms, rest, coming, horizon_ms, events, grid)
+    base, edited = both(
+        lambda: what.course_of(engine, now_ms, rest, coming, horizon_ms, (), grid),
+        lambda: what.course_of(engine, now_ms, rest, coming, horizon_ms, events, grid),
+    )
     verdict = what.compare(base, edited, engine, events, coarse=bool(grid.first_ms))
     return answers.of_verdict(verdict, now_ms, time.monotonic() - began)
 
@@ -102,7 +105,16 @@ def plan(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
     now = Estimate(spec.id, spec.queue, 0, 0, len(courses))
     eta = now if told["starts_now"] else known.correction.correct(raw)
     nodes = next((course.node_of[spec.id] for course in courses if spec.id in course.node_of), ())
+    told["remedies"] = [_for_submission(remedy, spec.id) for remedy in told["remedies"]]
     return {**told, "eta": _eta(eta, now_ms), "nodes": list(nodes), "cost": _cost(known.lengths, spec)}
+
+
+def _for_submission(remedy: Json, job_id: str) -> Json:
+    """A change of a job that is not submitted yet is other options of the submission."""
+    verb, _, rest = remedy["command"].partition(f" {job_id} ")
+    if verb == "helio edit":
+        return {**remedy, "command": "", "options": rest}
+    return {**remedy, "options": f"--priority {rest}"} if verb == "helio priority" else remedy
 
 
 def _eta(eta: Estimate, now_ms: int) -> Json:

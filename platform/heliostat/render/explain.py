@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from heliostat.render.amounts import by_flavor, clock, count, duration, parse_time, size
 from heliostat.wire.shapes import TERMINAL_STATES, CheckJson, ExplanationJson, RemedyJson
 
 AMOUNTS = frozenset({"needs", "free", "gap", "used", "limit", "quota", "entitled", "most", "lent", "borrowed"})
+EPOCH_MS = 10**12
+"""Milliseconds above this are a moment, not a span."""
 PER_TASK = {"gpu_milli": "GPU", "cpu_milli": "CPU"}
 
 
@@ -89,6 +91,8 @@ def _fact(name: str, value: int | str, resource: str) -> str:
         return f"{PER_TASK[name]} per task {count(value / 1000)}"
     if name.endswith("_milli"):
         return f"{words.removesuffix(' milli')} {count(value / 1000)}"
+    if name.endswith("_ms") and value > EPOCH_MS:
+        return f"{words.removesuffix(' ms')} {clock(datetime.fromtimestamp(value / 1000, UTC))}"
     if name.endswith("_ms"):
         return f"{words.removesuffix(' ms')} {duration(value / 1000)}"
     if name.endswith("_bytes"):

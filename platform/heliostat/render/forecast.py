@@ -41,7 +41,7 @@ def whatif_text(told: Json, now: datetime, width: int = 0, most: int = SHOWN) ->
     """The summary, then who starts at another time, then who is evicted."""
     rows = told.get("rows") or []
     until = parse_time(told.get("until"))
-    span = "" if until is None else f" in the next {duration((until - now).total_seconds())}"
+    span = "" if until is None else f" in the next {duration(round((until - now).total_seconds() / 600) * 600)}"
     grain = "" if told.get("exact", True) else " (times to within a few percent of the distance)"
     lines = [f"{told.get('earlier', 0)} start earlier, {told.get('later', 0)} later{span}{grain}"]
     cost = told.get("cost") or {}

@@ -29,6 +29,8 @@ from heliostat_scheduler.core.events import (
 from heliostat_scheduler.core.model import JobSpec
 
 ROUNDS_AT_ONCE = 100
+ROUNDS_IN_A_STEP = 2
+"""With a grid: once to decide, once for those whose places have become free; the rest comes with the next step."""
 Rest = Callable[[JobSpec, int], int]
 """(job, milliseconds it has run) -> milliseconds it still runs at its smallest size."""
 
@@ -221,14 +223,14 @@ class Future:
         if self._feed is not None:
             for event in self._feed.due(self.now_ms):
                 self._tell(event)
-        for _ in range(ROUNDS_AT_ONCE):
+        for _ in range(ROUNDS_IN_A_STEP if self._grid.first_ms else ROUNDS_AT_ONCE):
             plan = self.engine.decide(self.now_ms)
             acted = [order for order in plan.decisions if not isinstance(order, Discarded)]
             if not acted:
                 return
             for order in acted:
                 self._carry_out(order)
-        self.course.unsettled = True
+        self.course.unsettled = not self._grid.first_ms
 
     def _carry_out(self, order: Decision) -> None:
         job_id, now = order.job_id, self.now_ms

@@ -18,8 +18,8 @@ from heliostat_scheduler.forecast.future import Arrival, Course, Future, Grid, R
 
 EXACT_BELOW = 300
 """Waiting jobs up to which every event gets its own cycle."""
-CYCLES = 60
-"""Cycles that a coarse future of any length may take, about."""
+CYCLES = 40
+"""Steps that a coarse future of any length may take, about."""
 FIRST_STEP_MS = 10_000
 
 
@@ -114,10 +114,11 @@ def course_of(
 def compare(base: Course, edited: Course, engine: Engine, edit: Sequence[Event] = (), coarse: bool = False) -> Verdict:
     """Who starts at another time, who is evicted, what it costs."""
     new = next((event.job.id for event in edit if isinstance(event, JobSubmitted)), "")
+    gone = {event.job_id for event in edit if isinstance(event, JobCancelled)}
     shifts = []
     for job_id in sorted(base.starts.keys() | edited.starts.keys()):
         before, after = base.starts.get(job_id), edited.starts.get(job_id)
-        if before != after:
+        if before != after and job_id not in gone:
             queue = edited.queue_of.get(job_id) or base.queue_of.get(job_id, "")
             shifts.append(Shift(job_id, queue, before, after))
     shifts.sort(key=lambda shift: (shift.after_ms is None, shift.after_ms or 0, shift.job_id))

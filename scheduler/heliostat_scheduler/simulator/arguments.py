@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from heliostat_scheduler.simulator import fuzz, suites
+from heliostat_scheduler.simulator import fuzz, replaying, suites
 from heliostat_scheduler.simulator.eta import command as eta
 from heliostat_scheduler.simulator.load.growth import growth
 
@@ -36,6 +36,11 @@ def parser() -> argparse.ArgumentParser:
     scenarios = commands.add_parser("scenarios", help="conformance facts: passed and failed by id")
     scenarios.add_argument("file", type=Path)
     scenarios.set_defaults(run=suites.scenarios)
+    again = commands.add_parser("replay", help="record fault runs and execute them again in another process and hash seed")
+    again.add_argument("--cycles", type=_positive, default=100_000)
+    again.add_argument("--seed", type=int, default=1)
+    again.add_argument("--file", type=Path, help="only execute this record")
+    again.set_defaults(run=replaying.replay)
     _eta(commands.add_parser("eta", help="Philly: how well starts that are estimated at submission hold"))
     fuzzing = commands.add_parser("fuzz", help="seeded faults until a number of cycles; exit 1 on a violation")
     fuzzing.add_argument("--cycles", type=_positive, default=100_000)

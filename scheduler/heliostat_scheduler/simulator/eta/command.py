@@ -22,7 +22,10 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
     vcs = data.load_vcs(arguments.vcs)
     jobs = data.load_jobs(arguments.trace, vcs)
     first_s = jobs[0].submit_s
-    from_s, until_s = first_s + int(arguments.warm_days * DAY_S), first_s + int((arguments.warm_days + arguments.days) * DAY_S)
+    from_s, until_s = (
+        first_s + int(arguments.warm_days * DAY_S),
+        first_s + int((arguments.warm_days + arguments.days) * DAY_S),
+    )
     jobs = [job for job in jobs if job.submit_s <= until_s]
     if not any(job.submit_s >= from_s for job in jobs):
         raise BadInput("no job is submitted after the warm-up; use fewer --warm-days")

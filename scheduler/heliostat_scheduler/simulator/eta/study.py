@@ -16,7 +16,17 @@ from dataclasses import dataclass, field
 from heliostat_scheduler.core.events import Event
 from heliostat_scheduler.core.model import JobSpec
 from heliostat_scheduler.estimate.history import RunHistory
-from heliostat_scheduler.forecast import Correction, Course, Estimate, Future, Grid, Lengths, Ran, estimates, like_before
+from heliostat_scheduler.forecast import (
+    Correction,
+    Course,
+    Estimate,
+    Future,
+    Grid,
+    Lengths,
+    Ran,
+    estimates,
+    like_before,
+)
 from heliostat_scheduler.forecast.eta import Scored, quantile
 from heliostat_scheduler.forecast.lengths import uniform
 from heliostat_scheduler.simulator.philly.data import PhillyJob
@@ -183,7 +193,12 @@ def scored(study: Study) -> dict[str, list[tuple[str, Scored]]]:
         if waited_s is None or waited_s <= LEAST_WAIT_S:
             continue
         queue = told.raw.queue
-        pairs = {"raw": _pair(told.raw), "told": _pair(told.told), "naive": told.naive, "naive_waited": told.naive_waited}
+        pairs = {
+            "raw": _pair(told.raw),
+            "told": _pair(told.told),
+            "naive": told.naive,
+            "naive_waited": told.naive_waited,
+        }
         for name, (p50, p90) in pairs.items():
             rows[name].append((queue, Scored(queue, 1000 * waited_s, p50, p90)))
     return rows
