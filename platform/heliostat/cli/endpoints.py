@@ -43,6 +43,11 @@ CALL_KEY_S = 120
 @click.option("--batch-wait-ms", type=float, metavar="MS", help="How long a call waits for company.")
 @click.option("--queue", metavar="NAME", help="Queue whose GPUs or CPUs its replicas use.")
 @click.option("--priority", metavar="CLASS", help="low, normal, high, critical or a number.")
+@click.option(
+    "--preemptibility",
+    type=click.Choice(["preemptible", "semi-preemptible", "non-preemptible"]),
+    help="Whether its replicas may be taken away.",
+)
 @click.option("--flavor", metavar="NAME", help="Kind of GPU.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Until it is ready or has failed.")
 @click.option("--timeout", default="10m", show_default=True, metavar="TIME", help="How long to wait.")
