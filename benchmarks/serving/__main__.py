@@ -35,6 +35,7 @@ import httpx
 from heliostat_serving.spec import DirectConfig, Target, VersionSpec, version_app
 
 from benchmarks.serving import model
+from benchmarks.serving.client import BODY
 from tests.e2e.ray_cluster import free_ports
 from tests.e2e.serve_world import CALLER, KEY, ServeWorld, serve_world, until
 
@@ -145,7 +146,7 @@ def uvicorn(weights: str) -> Iterator[Variant]:
 
 def answers(url: str) -> bool:
     try:
-        return httpx.post(url, content=model.BODY, timeout=5, trust_env=False).status_code == 200
+        return httpx.post(url, content=BODY, timeout=5, trust_env=False).status_code == 200
     except httpx.HTTPError:
         return False
 

@@ -9,11 +9,12 @@ import asyncio
 import json
 import sys
 import time
+from typing import cast
 from urllib.parse import urlsplit
 
 import uvloop
 
-from benchmarks.serving.model import BODY
+BODY = json.dumps({"inputs": {"x": [[round(0.1 * i, 1) for i in range(16)]]}}).encode()
 
 
 class Caller(asyncio.Protocol):
@@ -29,8 +30,7 @@ class Caller(asyncio.Protocol):
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._send()
 
     def data_received(self, data: bytes) -> None:

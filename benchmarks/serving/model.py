@@ -1,4 +1,4 @@
-"""The model that every variant serves: 16 -> 64 -> 4, on the CPU, one thread; and the request that every client sends."""
+"""The model that every variant serves: 16 -> 64 -> 4, on the CPU, one thread."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from tests.e2e.serve_world import write_manifest
 
 SIGNATURE = Signature((TensorSpec("x", "FP32", (-1, 16)),), (TensorSpec("y", "FP32", (-1, 4)),))
-BODY = json.dumps({"inputs": {"x": [[round(0.1 * i, 1) for i in range(16)]]}}).encode()
 CODE = "import torch\n\n\ndef build():\n    return torch.nn.Sequential(torch.nn.Linear(16, 64), torch.nn.ReLU(), torch.nn.Linear(64, 4))\n"
 
 
