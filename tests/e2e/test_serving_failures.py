@@ -24,10 +24,10 @@ PAUSE_S = 0.005
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeWorld]:
-    """`busy`: two versions of two replicas each behind two gateways, all calls to the first."""
+    """`busy`: two versions behind two gateways, the first with two replicas and all the calls."""
     with serve_world(tmp_path_factory.mktemp("serve")) as world:
         for n in (1, 2):
-            world.version(world.spec("busy", n, float(n), args={"pause_s": PAUSE_S}), Scale(floor=2))
+            world.version(world.spec("busy", n, float(n), args={"pause_s": PAUSE_S}), Scale(floor=3 - n))
         world.gateway(world.config("busy", {1: 1, 2: 0}), replicas=2)
         world.put()
         world.until_running()
@@ -50,7 +50,6 @@ def pids(world: ServeWorld, *words: str) -> list[int]:
         line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         if all(word in line for word in words):
             found.append(pid)
-    assert found, words
     return found
 
 
@@ -110,7 +109,7 @@ def test_kill_9_of_the_controller_fails_no_call(world: ServeWorld) -> None:
         (controller,) = pids(world, "ray::ServeController")
         kill9(controller)
         time.sleep(3)
-        until(lambda: pids(world, "ray::ServeController") != [controller], "a new controller")
+        until(lambda: pids(world, "ray::ServeController") not in ([], [controller]), "a new controller")
     assert load.failed() == []
 
 
@@ -133,7 +132,9 @@ def test_kill_9_of_the_proxy_is_over_in_8_s(world: ServeWorld) -> None:
     world.until_running()
     with Load(world, "busy", 2, retry_s=20.0) as load:
         time.sleep(0.5)
-        for pid in pids(world, "haproxy", "-f"):
+        proxies = pids(world, "haproxy", "-f")
+        assert proxies
+        for pid in proxies:
             kill9(pid)
         died = time.monotonic()
         until(lambda: bool(load.since(died + 1)["200 v1"]), "the proxy is back", 30)
@@ -161,14 +162,18 @@ def test_growth_stays_under_the_grant_and_reports_its_wish(world: ServeWorld) ->
     world.until_answers("grows")
     with Load(world, "grows", 6) as load:
         until(lambda: wish(wishes) >= 3, "the wish is known", 20)
-        until(lambda: len(world.replicas("ep-grows-v1")) == 2, "two replicas", 20)
+        until(lambda: len(world.replicas("ep-grows-v1")) == 2, "two replicas", 60)
         time.sleep(2)
-        assert len(world.replicas("ep-grows-v1")) == 2
+        two = {replica["pid"] for replica in world.replicas("ep-grows-v1")}
+        assert len(two) == 2
         world.version(spec, replace(scale, grant=3))
         world.put()
-        until(lambda: len(world.replicas("ep-grows-v1")) == 3, "three replicas", 20)
+        until(lambda: len(world.replicas("ep-grows-v1")) == 3, "three replicas", 60)
+        assert two < {replica["pid"] for replica in world.replicas("ep-grows-v1")}, (
+            "a change of the grant restarts nobody"
+        )
     assert load.failed() == []
-    until(lambda: len(world.replicas("ep-grows-v1")) == 1, "one replica", 30)
+    until(lambda: len(world.replicas("ep-grows-v1")) == 1, "one replica", 40)
 
 
 def wish(folder: str) -> int:
