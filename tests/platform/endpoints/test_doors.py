@@ -1,0 +1,179 @@
+"""/api/v1/endpoints and /api/v1/keys from the outside: who may, what is refused, what another project sees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from heliostat.store.endpoint_tables import Deployment, Endpoint
+from heliostat.store.inserting import insert_row
+from heliostat.store.model_tables import Model, ModelVersion
+from heliostat.store.tables import Job
+from sqlalchemy import select, update
+
+from tests.platform.conftest import House
+from tests.platform.endpoints.serving_plant import SIGNATURE
+
+BODY = {"model": "digits:1"}
+
+
+@pytest.fixture
+def house(house: House) -> House:
+    """With version 1 of `digits` in project vision."""
+
+    def work(session: Any) -> None:
+        insert_row(session, Model, {"project": "vision", "name": "digits", "created_ms": 1, "created_by": "u"})
+        insert_row(
+            session,
+            ModelVersion,
+            {"project": "vision", "model": "digits", "version": 1, "sha256": "a" * 64, "format": "skops",
+             "signature": SIGNATURE, "size_bytes": 1, "files": 1, "created_ms": 1},
+        )  # fmt: skip
+
+    house.store.write(work)
+    return house
+
+
+async def deploy(client: httpx.AsyncClient, name: str = "digits", **more: Any) -> httpx.Response:
+    headers = more.pop("headers", {})
+    return await client.post(f"/api/v1/endpoints/{name}/deployments", json={**BODY, **more}, headers=headers)
+
+
+def make_ready(house: House, number: int = 1) -> None:
+    """As the service does when the smoke request was answered."""
+
+    def work(session: Any) -> None:
+        session.execute(update(Deployment).where(Deployment.number == number).values(state="ready"))
+        session.execute(update(Endpoint).values(weights={"1": 100}))
+
+    house.store.write(work)
+
+
+async def test_a_deployment_enters_as_endpoint_deployment_and_job(house: House) -> None:
+    async with house.client() as client:
+        answer = await deploy(client, replicas_max=3)
+        assert answer.status_code == 201, answer.text
+        made = answer.json()
+        assert (made["version"], made["state"], made["model"]["version"]) == ("v1", "waiting", 1)
+        shown = (await client.get("/api/v1/endpoints/digits")).json()
+        assert shown["url"] == "http://127.0.0.1:8000/endpoints/digits" and shown["state"] == "waiting"
+        job = (await client.get(f"/api/v1/jobs/{made['job']}")).json()
+        assert (job["kind"], job["state"], job["name"]) == ("serve", "queued", "digits-v1")
+
+
+async def test_repeated_with_the_same_key_it_is_one_deployment(house: House) -> None:
+    async with house.client() as client:
+        first = await deploy(client, headers={"Idempotency-Key": "k1"})
+        again = await deploy(client, headers={"Idempotency-Key": "k1"})
+        assert again.json() == first.json() and again.headers["idempotency-replayed"] == "true"
+        assert len((await client.get("/api/v1/endpoints/digits")).json()["deployments"]) == 1
+
+
+async def test_what_belongs_to_another_project_does_not_exist(house: House) -> None:
+    async with house.client() as client:
+        await deploy(client)
+        key = (await client.post("/api/v1/endpoints/digits/keys", json={})).json()["id"]
+    async with house.client("ocr/member") as other:
+        calls = [
+            await other.get("/api/v1/endpoints/digits"),
+            await other.delete("/api/v1/endpoints/digits"),
+            await other.put("/api/v1/endpoints/digits/traffic", json={"weights": {"v1": 1}}),
+            await other.post("/api/v1/endpoints/digits/rollback"),
+            await other.get("/api/v1/endpoints/digits/logs"),
+            await other.get("/api/v1/endpoints/digits/usage"),
+            await other.post("/api/v1/endpoints/digits/keys", json={}),
+            await other.get("/api/v1/endpoints/digits/keys"),
+            await other.delete(f"/api/v1/keys/{key}"),
+            await deploy(other),  # the model is not theirs either
+        ]
+        assert [call.status_code for call in calls] == [404] * len(calls)
+        assert (await other.get("/api/v1/endpoints")).json()["items"] == []
+        assert (await other.get("/api/v1/keys")).json()["items"] == []
+
+
+async def test_a_viewer_looks_and_changes_nothing(house: House) -> None:
+    async with house.client() as client:
+        await deploy(client)
+    async with house.client("vision/viewer") as viewer:
+        assert (await viewer.get("/api/v1/endpoints/digits")).status_code == 200
+        refused = [
+            await deploy(viewer),
+            await viewer.delete("/api/v1/endpoints/digits"),
+            await viewer.post("/api/v1/endpoints/digits/keys", json={}),
+        ]
+        assert [call.status_code for call in refused] == [403] * 3
+
+
+BAD: list[Any] = [
+    pytest.param("Digits", {}, 400, "bad_request", id="a name with capitals"),
+    pytest.param("digits", {"model": "nobody:1"}, 404, "unknown_model", id="a model that is not there"),
+    pytest.param("digits", {"model": "digits:9"}, 404, "unknown_version", id="a version that is not there"),
+    pytest.param("digits", {"replicas_min": 3, "replicas_max": 1}, 400, "bad_request", id="a range backwards"),
+    pytest.param("digits", {"replicas_max": 1000}, 400, "bad_request", id="too many replicas"),
+    pytest.param("digits", {"gpus": 2}, 400, "bad_request", id="two GPUs in one replica"),
+    pytest.param("digits", {"gpus": 1, "replicas_min": 9, "replicas_max": 9}, 422, "never_fits", id="more GPUs than there are"),
+    pytest.param("digits", {"queue": "nowhere"}, 400, "unknown_queue", id="a queue that is not there"),
+    pytest.param("digits", {"queue": "production", "priority": "critical"}, 403, "priority_not_allowed", id="a priority too high"),
+    pytest.param("digits", {"direct": True, "sticky": True}, 400, "direct_mode", id="direct and sticky"),
+    pytest.param("digits", {"direct": True, "replicas_min": 0}, 400, "direct_mode", id="direct and asleep"),
+    pytest.param("digits", {"weight": 101}, 400, "bad_request", id="a weight above 100"),
+    pytest.param("digits", {"colour": "red"}, 400, "invalid_request", id="a field that nobody knows"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "more", "status", "code"), BAD)
+async def test_bad_input_changes_nothing(house: House, name: str, more: dict[str, Any], status: int, code: str) -> None:
+    async with house.client() as client:
+        answer = await deploy(client, name, **more)
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    assert answer.json()["remedy"]
+    with house.store.read() as session:
+        assert session.execute(select(Endpoint)).all() == []
+        assert session.execute(select(Job)).all() == []
+
+
+async def test_the_text_of_a_key_is_told_once(house: House) -> None:
+    async with house.client() as client:
+        await deploy(client)
+        made = (await client.post("/api/v1/endpoints/digits/keys", json={"name": "shop", "rate_per_s": 5})).json()
+        assert made["key"].startswith("hk_") and made["burst"] == 10
+        (listed,) = (await client.get("/api/v1/keys")).json()["items"]
+        assert listed["key"] is None and listed["id"] == made["id"]
+        assert (await client.delete(f"/api/v1/keys/{made['id']}")).status_code == 204
+        (revoked,) = (await client.get("/api/v1/endpoints/digits/keys")).json()["items"]
+        assert revoked["revoked_at"]
+
+
+async def test_traffic_only_to_versions_that_are_ready(house: House) -> None:
+    async with house.client() as client:
+        await deploy(client)
+        answer = await client.put("/api/v1/endpoints/digits/traffic", json={"weights": {"v1": 100}})
+        assert (answer.status_code, answer.json()["code"]) == (409, "not_ready")
+        answer = await client.put("/api/v1/endpoints/digits/traffic", json={"weights": {"v7": 100}})
+        assert (answer.status_code, answer.json()["code"]) == (404, "unknown_deployment")
+        make_ready(house)
+        answer = await client.put("/api/v1/endpoints/digits/traffic", json={"weights": {"v1": 5}})
+        assert answer.json()["weights"] == {"v1": 5} and answer.json()["deployments"][0]["share"] == 1.0
+        answer = await client.delete("/api/v1/endpoints/digits/deployments/v1")
+        assert (answer.status_code, answer.json()["code"]) == (409, "has_traffic")
+        answer = await client.post("/api/v1/endpoints/digits/rollback")
+        assert answer.json()["weights"] == {"v1": 100}
+
+
+async def test_a_name_of_another_project_is_taken(house: House) -> None:
+    async with house.client() as client:
+        await deploy(client)
+    async with house.client("*/admin") as admin:
+        answer = await deploy(admin, project="vision")
+        assert answer.status_code == 201, "an administrator may deploy there"
+        answer = await deploy(admin, project="default")
+        assert answer.status_code in (404, 409)
+
+
+async def test_a_deployed_version_cannot_be_deleted(house: House) -> None:
+    async with house.client() as client:
+        await deploy(client)
+        answer = await client.delete("/api/v1/models/digits/versions/1")
+        assert (answer.status_code, answer.json()["code"]) == (409, "model_in_use")
+        assert "digits v1" in answer.json()["detail"]
