@@ -24,7 +24,7 @@ $(STAMP): constraints.txt pyproject.toml
 
 install: $(STAMP)  ## Create .venv from constraints.txt
 
-demo: $(STAMP)  ## Queue, preemption and resume on two logical GPUs, about three minutes
+demo: $(STAMP)  ## Three acts on logical GPUs: preemption, elastic training, a model behind HTTP; about four minutes
 	$(BIN)/helio demo $(ARGS)
 
 test: $(STAMP)  ## Unit tests in seconds, then the few tests that start Ray
