@@ -243,10 +243,10 @@ def noted(session: Session, kind: str, now_ms: int, data: dict[str, Any]) -> Non
 
 
 def metrics(session: Session, attempt: Attempt, facts: dict[str, Any], now_ms: int) -> None:  # Any: JSON
-    """A runner's progress: its numbers become metrics, by step."""
+    """A runner's progress: its numbers become metrics, by step. A point in time is no number to plot."""
     step = facts.get("step")
     for name, value in facts.items():
-        if name != "step" and isinstance(value, int | float) and not isinstance(value, bool):
+        if name != "step" and not name.endswith("_at_ms") and isinstance(value, int | float) and not isinstance(value, bool):
             session.add(
                 t.Metric(
                     job=attempt.job,
