@@ -16,7 +16,7 @@ from heliostat_scheduler.core.judge import candidate_flavors, rule_reason, struc
 from heliostat_scheduler.core.model import Amounts, JobSpec, TaskPlace, TaskShape
 from heliostat_scheduler.core.ordering import Merge
 from heliostat_scheduler.core.placement import find
-from heliostat_scheduler.core.pools import Pool, pool_of
+from heliostat_scheduler.core.pools import Pool, pool_in
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
 from heliostat_scheduler.core.recovery import Search
 from heliostat_scheduler.core.shortage import Shortage
@@ -226,12 +226,7 @@ class Admission:
         key = (leaf.name, flavor)
         found = self.pools.get(key)
         if found is None:
-            state = self.cycle.state
-            version = state.book.leaf_version.get(leaf.name, 0)
-            known = state.pools.get(key)
-            if known is None or known[0] != version:
-                known = state.pools[key] = (version, pool_of(state.holders(leaf.name), flavor))
-            found = self.pools[key] = known[1]
+            found = self.pools[key] = pool_in(self.cycle.state, leaf, flavor)
         return found
 
     def _remember_failure(self, leaf: QueueNode, rec: JobRec, wish: Wish) -> None:
@@ -341,7 +336,11 @@ class Admission:
         """Whether some victim could at once reclaim from the beneficiary what was taken from it."""
         state = self.cycle.state
         tree, capacity = state.book.tree, state.book.capacity
-        if core_tasks(wish.spec, 1) or wish.starved or not any(unit.evict and unit.leaf is not wish.leaf for unit in victims):
+        if (
+            core_tasks(wish.spec, 1)
+            or wish.starved
+            or not any(unit.evict and unit.leaf is not wish.leaf for unit in victims)
+        ):
             return False
         tree.add(wish.leaf, "plan", wish.need, 1)
         for unit in victims:

@@ -189,13 +189,14 @@ class Book:
 
     def measure(self) -> None:
         """Capacity: usable devices by flavor; floating CPU and memory. What a closed node still runs counts while it runs."""
-        if not self.unmeasured and not any(not rec.opened for rec in self.nodes.values()):
+        if not self.unmeasured:
             return
         self.unmeasured = False
         total: dict[str, int] = {}
         for rec in self.nodes.values():
             if not rec.up:
                 continue
+            self.unmeasured |= not rec.opened  # what a closed node still runs changes from cycle to cycle
             for key, amount in self._node_amounts(rec):
                 total[key] = total.get(key, 0) + amount
         self.capacity = total

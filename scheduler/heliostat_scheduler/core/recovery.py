@@ -28,8 +28,10 @@ from heliostat_scheduler.core.harm import (
     victim_side_over,
     within,
 )
+from heliostat_scheduler.core.minimal import give_back
 from heliostat_scheduler.core.model import Amounts, TaskPlace
 from heliostat_scheduler.core.placement import ANY, find
+from heliostat_scheduler.core.pools import pool_in
 from heliostat_scheduler.core.sites import could_reach, sites
 from heliostat_scheduler.core.space import WHOLE, NodeSpace
 from heliostat_scheduler.core.tree import QueueNode
@@ -187,7 +189,7 @@ class Search:
     def _run(self, units: list[Unit]) -> list[Unit] | None:
         found = None
         if units and self._could_suffice(units) and self._gather(units) and self.fits() is not None:
-            self._give_back()
+            give_back(self)
             found = self.taken.copy()
         self.undo()
         return found
@@ -214,7 +216,7 @@ class Search:
         flavor = self.wish.flavor
         if not flavor:
             return True
-        most = sum(self.index.of(leaf, flavor).most for leaf in (*leaves, self.wish.leaf))
+        most = sum(pool_in(self.state, leaf, flavor).most for leaf in (*leaves, self.wish.leaf))
         return self.book.soon.free_milli.get(flavor, 0) + most >= self.wish.spec.shape.gpu_milli * self.wish.count
 
     def _may_reclaim(self, own_lower: bool) -> bool:
@@ -228,7 +230,7 @@ class Search:
     def _in_share(self) -> bool:
         return any(within((self.wish.leaf,), self.wish.need, quota) for quota in (True, False))
 
-    def _my_turn(self, leaf: QueueNode, rec: JobRec) -> bool:
+    def my_turn(self, leaf: QueueNode, rec: JobRec) -> bool:
         return turn_of(self.state.policy, self.wish, leaf, rec.spec.priority, rec.rank) == MINE
 
     def _of_leaf(self, leaf: QueueNode, may: bool = True) -> bool:
@@ -243,7 +245,7 @@ class Search:
             if rec.id == wish.spec.id:
                 continue
             idle = rec.id in self.state.idle
-            if not may and not idle and not self._my_turn(leaf, rec):
+            if not may and not idle and not self.my_turn(leaf, rec):
                 continue
             safe_until = victim.safe_until
             if wish.starved:
@@ -388,27 +390,3 @@ class Search:
             falls += max(0, found[1]) if found else 0
         cost = (max(harms, default=0), falls, sum(unit.lost for unit in mine), len(mine))
         return cost, mine
-
-    # -- minimality
-
-    def _give_back(self) -> None:
-        """Return every victim that is not needed, the most harmful first."""
-        order = sorted(self.taken, key=lambda u: (not u.evict, -u.rec.spec.priority, -u.lost, u.rec.id))
-        for unit in order:
-            if unit not in self.taken:  # its job was taken whole instead
-                continue
-            self.put_back(unit)
-            if self.fits() is None or not self._still_legal(unit):
-                self.take(unit)
-
-    def _still_legal(self, returned: Unit) -> bool:
-        if self.state.policy.reclaim_rule == "share" or returned.leaf is not self.wish.leaf:
-            return True
-        for unit in self.taken:
-            if unit.leaf is self.wish.leaf:
-                continue
-            mine = self.wish.below(self.book.tree, unit.leaf)[0]
-            by_share = any(within(mine, self.wish.need, quota) for quota in (True, False))
-            if not by_share and not (unit.evict and self._my_turn(unit.leaf, unit.rec)):
-                return False
-        return True

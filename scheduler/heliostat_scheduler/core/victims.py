@@ -1,7 +1,7 @@
 """What every queue's running jobs could give, looked up once per cycle and queue.
 
-An entry is kept until something of that queue's leases changes. The index also knows an upper bound of what a queue could give, so
-that a hopeless search is refused without looking at a single job.
+An entry is kept until something of that queue's leases changes. `pools` knows an upper bound of what a queue could give, so that a
+hopeless search is refused without looking at a single job.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from heliostat_scheduler.core.book import JobRec
 from heliostat_scheduler.core.harm import Unit, Wish, evictable, lost_ms, safe_until, surplus_tasks, unit_amounts
 from heliostat_scheduler.core.idle import is_idle
+from heliostat_scheduler.core.pools import pool_in
 from heliostat_scheduler.core.tree import QueueNode
 
 if TYPE_CHECKING:
     from heliostat_scheduler.core.state import State
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Victim:
     """One running job: as a whole, and task by task as far as it has surplus."""
 
@@ -31,12 +32,10 @@ class Victim:
 
 @dataclass(slots=True)
 class LeafVictims:
-    """All of one queue on one flavor. `most`: the sum that could be given at the very most, in milli-GPU."""
+    """All of one queue on one flavor."""
 
     version: int
     jobs: list[Victim] = field(default_factory=list)
-    most: int = 0
-    worst: dict[int, int] = field(default_factory=dict)
 
 
 class VictimIndex:
@@ -81,7 +80,7 @@ class VictimIndex:
         worst = 0
         for leaf in self.over(tuple(key for key, amount in wish.need if amount)):
             if leaf.spec.rotate:
-                worst = max(worst, self.of(leaf, wish.flavor).worst.get(wish.spec.priority, 0))
+                worst = max(worst, pool_in(self.state, leaf, wish.flavor).rank.get(wish.spec.priority, 0))
         return worst
 
     def over(self, keys: tuple[str, ...]) -> list[QueueNode]:
@@ -114,10 +113,7 @@ class VictimIndex:
             if whole is None and not surplus:
                 continue
             units = tuple(surplus_units(rec, leaf, self._idle(rec))) if surplus else ()
-            if whole is not None:
-                found.worst[rec.spec.priority] = max(found.worst.get(rec.spec.priority, 0), rec.rank)
             found.jobs.append(Victim(rec, safe_until(rec, self.state.policy), whole, units, surplus))
-            found.most += rec.spec.shape.gpu_milli * (len(rec.places) if whole is not None else surplus)
         return found
 
 
