@@ -41,8 +41,8 @@ def keep(session: Session, made_ms: int, rows: list[list[Any]]) -> None:  # Any:
 
 
 def note_starts(session: Session) -> None:
-    """What came of estimates whose jobs have started since."""
-    mine = select(Job.first_started_ms).where(Job.id == Forecast.job, Job.first_started_ms.is_not(None))
+    """What came of estimates whose jobs have started since; a job that had run before its first estimate says nothing."""
+    mine = select(Job.first_started_ms).where(Job.id == Forecast.job, Job.first_started_ms >= Forecast.first_ms)
     started = mine.scalar_subquery()
     session.execute(
         update(Forecast)

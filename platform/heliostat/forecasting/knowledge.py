@@ -5,7 +5,7 @@ from __future__ import annotations
 from heliostat_scheduler.core.model import JobSpec
 from heliostat_scheduler.forecast import Correction, Estimate, Lengths, Ran
 from heliostat_scheduler.forecast.eta import Scored
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from heliostat.store import jobs
@@ -40,10 +40,9 @@ def recent(session: Session, now_ms: int) -> list[JobSpec]:
 
 def correction(session: Session) -> Correction:
     learned = Correction()
-    for row in _outcomes(session, OUTCOMES):
+    for row, started_ms in _outcomes(session, OUTCOMES):
         raw50, raw90 = _wait(row.raw_p50_ms, row), _wait(row.raw_p90_ms, row)
-        assert row.started_ms is not None
-        learned.learn(Estimate(row.job, row.queue, raw50, raw90, row.samples), max(0, row.started_ms - row.first_ms))
+        learned.learn(Estimate(row.job, row.queue, raw50, raw90, row.samples), started_ms - row.first_ms)
     return learned
 
 
@@ -52,20 +51,22 @@ def scored(session: Session, queue: str | None = None, limit: int = 10_000) -> l
     return [
         Scored(
             row.queue,
-            max(0, (row.started_ms or 0) - row.first_ms),
+            started_ms - row.first_ms,
             _known(_wait(row.first_p50_ms, row)),
             _known(_wait(row.first_p90_ms, row)),
         )
-        for row in _outcomes(session, limit, queue)
+        for row, started_ms in _outcomes(session, limit, queue)
     ]
 
 
-def _outcomes(session: Session, limit: int, queue: str | None = None) -> list[Forecast]:
-    query = select(Forecast).where(Forecast.started_ms.is_not(None))
+def _outcomes(session: Session, limit: int, queue: str | None = None) -> list[tuple[Forecast, int]]:
+    """Estimates and the starts that followed, oldest first: noted ones (the job may be deleted since), or the job's own."""
+    started = func.coalesce(Forecast.started_ms, Job.first_started_ms)
+    query = select(Forecast, started).outerjoin(Job, Job.id == Forecast.job).where(started >= Forecast.first_ms)
     if queue is not None:
         query = query.where(Forecast.queue == queue)
-    rows = session.execute(query.order_by(Forecast.started_ms.desc()).limit(limit)).scalars().all()
-    return list(reversed(rows))
+    rows = session.execute(query.order_by(started.desc(), Forecast.job).limit(limit)).all()
+    return [(row, started_ms) for row, started_ms in reversed(rows)]
 
 
 def _wait(at_ms: int | None, row: Forecast) -> int | None:

@@ -18,7 +18,7 @@ from heliostat_scheduler.forecast.future import Arrival, Course, Future, Grid, R
 
 EXACT_BELOW = 300
 """Waiting jobs up to which every event gets its own cycle."""
-CYCLES = 40
+CYCLES = 60
 """Steps that a coarse future of any length may take, about."""
 FIRST_STEP_MS = 10_000
 
