@@ -1,9 +1,9 @@
 """The baselines: the same model on bare Ray Serve (in the ingress, and behind a handle) and on plain FastAPI + uvicorn.
 
+No postponed annotations here: FastAPI cannot resolve them in a class that Serve pickles.
+
 They do what a careful user writes by hand: read JSON, call the model, write JSON. No key, no validation, no metering.
 """
-
-from __future__ import annotations
 
 import argparse
 from typing import Any
