@@ -51,6 +51,7 @@ def stray(settings: Settings) -> Iterator[Path]:
     assert ray is not None
     output = settings.home / "stray.log"
     env = environments.of_bridge(settings, ray)
+    del env[records.INSTANCE]  # nobody of ours: `up` must not sweep it away
     with output.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, str(STRAY)], env=env, stdout=out, stderr=out, start_new_session=True
@@ -108,7 +109,11 @@ def test_returned_slots_run_jobs_again(settings: Settings, stray: Path) -> None:
     job = client.submit(["bash", "-c", "echo gpus=$CUDA_VISIBLE_DEVICES"], gpus=2)
     wait(lambda: client.read_job(job.id)["state"] == "succeeded", lambda: (client.read_job(job.id), kinds(client)), 120)
     assert client.job(job.id).logs().text().strip() == "gpus=0,1"
-    taken = stray.read_text().count("stray runs")
+
+    def count(what: str) -> int:
+        return stray.read_text().count(what)
+
+    wait(lambda: count("stray was killed") >= count("stray runs"), stray.read_text, 10)
     killed = kinds(client).count("intruder_killed")
-    print(f"a stray actor got a GPU {taken} times and was killed {killed} times")
-    assert stray.read_text().count("stray was killed") == taken
+    print(f"a stray actor got a GPU {count('stray was killed')} times; {killed} were killed by the watchdog")
+    assert killed >= count("stray was killed") > 0, "whoever took a GPU without a grant was killed"

@@ -230,3 +230,16 @@ def test_scale_to_zero_is_serves_own_affair_within_the_grant(plant: ServingPlant
     plant.reach("ready")
     scaling = plant.serve.apps["ep-digits-v1"].config["deployments"][0]["autoscaling_config"]
     assert scaling["min_replicas"] == 0 and scaling["max_replicas"] == 2
+
+
+def test_a_gpu_version_holds_a_slot_until_it_is_removed(plant: ServingPlant) -> None:
+    row = plant.deploy(gpus=1.0)
+    plant.reach("ready")
+    (lease,) = [lease for lease in plant.leases() if lease.job == row.job]
+    assert [len(place["slots"]) for place in lease.places] == [1]
+    assert plant.bridge.ledger.leases[row.job].app == "ep-digits-v1"
+    plant.submit("training", gpus=2, kind="command")
+    plant.advance(2_000)
+    assert plant.state("training") == "queued", "one GPU is left, it needs two"
+    plant.remove()
+    plant.until(lambda: plant.state("training") == "running", "both GPUs to be free again")

@@ -1,0 +1,72 @@
+"""Who may hold a lent GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from heliostat_scheduler.live import loans
+from heliostat_scheduler.live.protocol import Lease, SlotRef
+from heliostat_scheduler.live.tables import ActorRow
+from heliostat_scheduler.live.watchdog import suspects
+
+NODE = "n" * 56
+ZERO, ONE = (SlotRef(f"{NODE[:12]}/{device}", f"{device}" * 36, NODE, device) for device in (0, 1))
+
+
+def loan(*slots: SlotRef, **more: Any) -> Lease:
+    fields: dict[str, Any] = {
+        "kind": "serve",
+        "order": "run",
+        "secret": "s",
+        "tasks": len(slots),
+        "app": "ep-wine-v1",
+        **more,
+    }
+    return Lease("job-1", 1, 1, slots=slots, **fields)
+
+
+def replica(id: str = "a1", app: str = "ep-wine-v1", device: int = 0, pid: int = 1, **more: Any) -> ActorRow:
+    fields: dict[str, Any] = {
+        "name": f"SERVE_REPLICA::{app}#Version#x{id}", "namespace": "serve", "class_name": "ServeReplica", "state": "ALIVE",
+        "job_id": "01", "node": NODE, "pid": pid, "group": "", "requires": {"GPU": 1.0}, "devices": (device,), **more,
+    }  # fmt: skip
+    return ActorRow(id, **fields)
+
+
+def accused(actors: list[ActorRow], *leases: Lease) -> set[str]:
+    return {suspect.id for suspect in suspects(actors, [], {}, leases, {})}
+
+
+GUILTY: list[Any] = [
+    pytest.param(replica(), set(), id="a replica of the loan's application"),
+    pytest.param(replica(app="ep-other-v1"), {"a1"}, id="a replica of another application"),
+    pytest.param(
+        replica(name="SERVE_REPLICA::ep-wine-v1#V#x", namespace="mine"), {"a1"}, id="one that only has the name"
+    ),
+    pytest.param(replica(name="stray"), {"a1"}, id="a stray actor"),
+    pytest.param(replica(state="PENDING_CREATION", devices=()), set(), id="waiting is no offence"),
+]
+
+
+@pytest.mark.parametrize(("actor", "guilty"), GUILTY)
+def test_who_has_a_right_to_a_lent_gpu(actor: ActorRow, guilty: set[str]) -> None:
+    assert accused([actor], loan(ZERO)) == guilty
+
+
+def test_not_more_replicas_than_were_granted() -> None:
+    actors = [replica("a2", device=1, pid=20), replica("a1", pid=10)]
+    assert accused(actors, loan(ZERO)) == {"a2"}
+    assert accused(actors, loan(ZERO, ONE)) == set()
+    assert accused(actors, loan(ZERO, leaving=(ONE,))) == set(), "one that still has time to leave"
+
+
+def test_without_a_loan_nobody_has_a_right() -> None:
+    assert accused([replica()]) == {"a1"}
+    assert accused([replica()], loan(ZERO, kind="command")) == {"a1"}
+
+
+def test_who_sits_on_a_device() -> None:
+    actors = [replica("a1", device=0), replica("a2", device=1), replica("a3", device=0, node="m" * 56)]
+    assert [actor.id for actor in loans.sitting_on(actors, [ONE])] == ["a2"]
+    assert [actor.id for actor in loans.sitting_on(actors, [ZERO])] == ["a1"]
