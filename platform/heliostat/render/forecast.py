@@ -42,7 +42,7 @@ def whatif_text(told: Json, now: datetime, width: int = 0, most: int = SHOWN) ->
     rows = told.get("rows") or []
     until = parse_time(told.get("until"))
     span = "" if until is None else f" in the next {duration(round((until - now).total_seconds() / 600) * 600)}"
-    grain = "" if told.get("exact", True) else " (times to within a few percent of the distance)"
+    grain = "" if told.get("exact", True) else " (times to within about a third of the distance)"
     lines = [f"{told.get('earlier', 0)} start earlier, {told.get('later', 0)} later{span}{grain}"]
     cost = told.get("cost") or {}
     evicted, spared = told.get("evicted") or [], told.get("spared") or []

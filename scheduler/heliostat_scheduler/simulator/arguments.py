@@ -36,7 +36,9 @@ def parser() -> argparse.ArgumentParser:
     scenarios = commands.add_parser("scenarios", help="conformance facts: passed and failed by id")
     scenarios.add_argument("file", type=Path)
     scenarios.set_defaults(run=suites.scenarios)
-    again = commands.add_parser("replay", help="record fault runs and execute them again in another process and hash seed")
+    again = commands.add_parser(
+        "replay", help="record fault runs and execute them again in another process and hash seed"
+    )
     again.add_argument("--cycles", type=_positive, default=100_000)
     again.add_argument("--seed", type=int, default=1)
     again.add_argument("--file", type=Path, help="only execute this record")

@@ -49,11 +49,6 @@ class Ranks:
         self._sent.pop(job, None)
         self._due.pop(job, None)
 
-    def resume(self, other: Ranks, running: set[str]) -> None:
-        """Go on where `other` stands (its history is given already)."""
-        self._sent, self._due, self._looks = other._sent.copy(), other._due.copy(), other._looks.copy()
-        self._running = set(running)
-
     def everybody(self) -> None:
         """Estimate all known jobs at the next `send`."""
         self._due.update(dict.fromkeys(self._sent))

@@ -10,6 +10,7 @@ import numpy as np
 from heliostat_scheduler.forecast.eta import Scored, loss_ms, summary
 from heliostat_scheduler.simulator.eta.study import Study, WatchedPhilly, scored
 from heliostat_scheduler.simulator.philly import data
+from heliostat_scheduler.simulator.progress import Progress
 from heliostat_scheduler.simulator.tables import BadInput
 
 RESAMPLES = 2_000
@@ -29,16 +30,21 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
     jobs = [job for job in jobs if job.submit_s <= until_s]
     if not any(job.submit_s >= from_s for job in jobs):
         raise BadInput("no job is submitted after the warm-up; use fewer --warm-days")
-    study = Study(arguments.share, arguments.samples, from_s, until_s)
-    began = time.monotonic()
-    WatchedPhilly(jobs, vcs, study).run()
-    rows = scored(study)
+    began, studies = time.monotonic(), []
+    with Progress("eta", len(jobs)) as bar:
+        for vc, nodes in vcs.items():
+            mine = [job for job in jobs if job.vc == vc and job.gpus <= data.GPUS_PER_NODE * nodes]
+            study = Study(arguments.share, arguments.samples, from_s, until_s)
+            WatchedPhilly(mine, {vc: nodes}, study).run()
+            studies.append(study)
+            bar.at(sum(len(study.waited_s) for study in studies))
+    rows = scored(studies)
     if not rows["told"]:
         raise BadInput("no job that was drawn had to wait; use a larger --share")
     told, naive = [row for _, row in rows["told"]], [row for _, row in rows["naive"]]
     return {
         "suite": "eta", "trace": arguments.trace.name, "warm_days": arguments.warm_days, "days": arguments.days,
-        "share": arguments.share, "samples": arguments.samples, "estimates": len(study.told),
+        "share": arguments.share, "samples": arguments.samples, "estimates": sum(len(study.told) for study in studies),
         **{name: summary([row for _, row in found]) for name, found in rows.items()},
         "against_naive": difference(told, naive),
         "against_naive_of_those_that_waited": difference(told, [row for _, row in rows["naive_waited"]]),

@@ -1,20 +1,20 @@
 """Estimates given at submission, nothing learned later, against the start that followed; beside a naive estimate.
 
-The world is `PhillyWorld`: the engine never sees a duration, ranks come from learned run times. A job that does not start at once, and
-whom a seeded draw picks, gets k possible futures: the engine's fork, lengths drawn from the same history (what finished and what its
-neighbours in order of arrival have run so far), and arrivals like those of the last day. The correction learns only from estimates
-whose jobs have started by then. Naive: the quantiles of the waits of the last 100 jobs that started in the queue.
+Each tenant is a cluster of its own (its nodes of P2), without rotation and without ranks: with lending between tenants and turns among
+equals hardly any job of this trace waits a minute for its first start, and there is nothing to estimate. The engine never sees a
+duration. A job that does not start at once, and whom a seeded draw picks, gets k possible futures: the engine's fork, lengths drawn from
+the history (what finished and what its neighbours in order of arrival have run so far), and arrivals like those of the last day. The
+correction learns only from estimates whose jobs have started by then. Naive: the quantiles of the waits of the last 100 jobs that
+started in the queue.
 """
 
 from __future__ import annotations
 
-import copy
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from heliostat_scheduler.core.events import Event
-from heliostat_scheduler.core.model import JobSpec
+from heliostat_scheduler.core.model import JobSpec, Policy, TaskPlace
 from heliostat_scheduler.estimate.history import RunHistory
 from heliostat_scheduler.forecast import (
     Correction,
@@ -36,6 +36,7 @@ from heliostat_scheduler.simulator.ranks import Ranks
 DAY_MS = 24 * 3_600_000
 HORIZON_MS = 2 * DAY_MS
 GRID = Grid(15_000, 20)
+POLICY = Policy(name="eta", rotate=False)
 NAIVE_JOBS = 100
 LEAST_WAIT_S = 60
 
@@ -52,40 +53,11 @@ class Told:
     naive_waited: tuple[int, int]
 
 
-class _Collects:
-    """In the place of a drive: what `Ranks` tells the engine."""
+class Unranked(Ranks):
+    """Keeps the history and tells the engine nothing: the order is the order of submission, as it is live without estimates."""
 
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def apply(self, event: Event, _now_ms: int) -> None:
-        self.events.append(event)
-
-
-class RankFeed:
-    """Ranks while a future runs, from a copy of the history."""
-
-    def __init__(self, ranks: Ranks, running: set[str]) -> None:
-        self._told = _Collects()
-        self._ranks = Ranks(self._told, copy.deepcopy(ranks.history))  # type: ignore[arg-type]  # it only applies
-        self._ranks.resume(ranks, running)
-
-    def arrived(self, spec: JobSpec) -> None:
-        self._ranks.arrived(spec.id, spec.queue, spec.shape.gpu_milli * spec.min_tasks // 1000)
-
-    def started(self, job_id: str, now_ms: int) -> None:
-        self._ranks.started(job_id, now_ms / 1000)
-
-    def stopped(self, job_id: str, now_ms: int) -> None:
-        self._ranks.stopped(job_id, now_ms / 1000)
-
-    def finished(self, job_id: str, now_ms: int) -> None:
-        self._ranks.finished(job_id, now_ms / 1000)
-
-    def due(self, now_ms: int) -> Iterable[Event]:
-        self._ranks.send(now_ms / 1000)
-        events, self._told.events = self._told.events, []
-        return events
+    def send(self, now_s: float) -> None:
+        self._due, self._looks = {}, []
 
 
 @dataclass
@@ -109,7 +81,8 @@ class WatchedPhilly(PhillyWorld):
     """PhillyWorld that forecasts for the jobs that the study draws."""
 
     def __init__(self, jobs: list[PhillyJob], nodes: dict[str, int], study: Study) -> None:
-        super().__init__(jobs, nodes, name="eta")
+        super().__init__(jobs, nodes, POLICY, name="")
+        self._ranks = Unranked(self.drive, RunHistory())
         self.study = study
         self._fresh: list[PhillyJob] = []
         self._specs: dict[str, JobSpec] = {}
@@ -117,7 +90,7 @@ class WatchedPhilly(PhillyWorld):
 
     # -- what happens
 
-    def started(self, job_id: str, places) -> None:  # type: ignore[no-untyped-def]
+    def started(self, job_id: str, places: tuple[TaskPlace, ...]) -> None:
         super().started(job_id, places)
         if job_id in self._begun:
             return
@@ -169,14 +142,12 @@ class WatchedPhilly(PhillyWorld):
         now_s, now_ms = self._now, 1000 * self._now
         engine = self.drive.engine.fork()
         history: RunHistory = self._ranks.history
-        running = {name for name, live in self._live.items() if live.running}
         known = sorted(self._live)
         left = history.draw_s(known, now_s, [uniform(1000 * now_s + seed, name) for name in known])
         rest = {name: max(1000, round(1000 * value)) for name, value in zip(known, left, strict=True)}
         draw = self.study.finished.draw(1000 * now_s + seed)
         coming = like_before(self.study.past, draw, now_ms, HORIZON_MS, 1000 * now_s + seed)
-        feed = RankFeed(self._ranks, running)
-        future = Future(engine, now_ms, lambda spec, _ran: rest[spec.id], coming, grid=GRID, feed=feed)
+        future = Future(engine, now_ms, lambda spec, _ran: rest[spec.id], coming, grid=GRID)
         return future.run(now_ms + HORIZON_MS, frozenset({job.id}))
 
 
@@ -185,11 +156,11 @@ def _quantiles(waits: list[float]) -> tuple[int, int]:
     return (round(quantile(waits, 0.5)), round(quantile(waits, 0.9))) if waits else (0, 0)
 
 
-def scored(study: Study) -> dict[str, list[tuple[str, Scored]]]:
+def scored(studies: Iterable[Study]) -> dict[str, list[tuple[str, Scored]]]:
     """Estimates whose jobs waited more than a minute and have started: raw, told, naive, naive of those that waited; with their VC."""
     rows: dict[str, list[tuple[str, Scored]]] = {"raw": [], "told": [], "naive": [], "naive_waited": []}
-    for told in study.told:
-        waited_s = study.waited_s.get(told.job)
+    for waited, told in ((study.waited_s, told) for study in studies for told in study.told):
+        waited_s = waited.get(told.job)
         if waited_s is None or waited_s <= LEAST_WAIT_S:
             continue
         queue = told.raw.queue
