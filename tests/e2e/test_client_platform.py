@@ -13,6 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from heliostat import local
+from heliostat.client.client import Client
 from heliostat.local import ports
 from heliostat.settings import load
 from nbclient import NotebookClient
@@ -76,6 +77,53 @@ def test_an_explanations_command_starts_the_job() -> None:
     first = next(remedy for remedy in told["remedies"] if remedy["kind"] == "apply")
     assert typed(*shlex.split(first["command"])).returncode == 0
     assert typed("helio", "logs", "-f", held).stdout.splitlines()[-1] == "now"
+
+
+def test_a_recipe_becomes_a_model_and_its_registration_is_told() -> None:
+    told = typed(
+        "helio", "train", "wine-forest", "--trees", "20", "--register", "wine", "--alias", "champion", "--wait"
+    )
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.splitlines()[-1] == "wine:1"
+    shown = json.loads(typed("helio", "model", "show", "wine@champion", "--json").stdout)
+    assert shown["format"] == "skops" and shown["metrics"]["accuracy"] >= 0.9
+    lineage = json.loads(typed("helio", "model", "lineage", "wine", "--json").stdout)
+    assert lineage["job"]["known"] and lineage["params"]["trees"] == 20 and lineage["data_digest"]
+
+
+def test_a_result_that_leaves_its_folder_is_an_event_of_a_job_that_succeeded() -> None:
+    body = json.dumps({"metrics": {}, "model": {"path": "../other"}})
+    script = f"import os; open(os.environ['HELIOSTAT_RUN_DIR'] + '/result.json', 'w').write({body!r})"
+    command = ["helio", "submit", "--metadata", "register=stolen", "--wait", "--", "python", "-c", script]
+    told = typed(*command)
+    assert told.returncode == 0, told.stderr
+    events = [
+        json.loads(line) for line in typed("helio", "events", told.stdout.split()[0], "--json").stdout.splitlines()
+    ]
+    assert [event["data"]["code"] for event in events if event["kind"] == "result_refused"] == ["bad_result"]
+    assert typed("helio", "model", "show", "stolen").returncode == 3
+
+
+def test_a_function_is_trained_and_its_checkpoint_becomes_a_model(home: Path, tmp_path: Path) -> None:
+    job = Client(load(home=home, environ={})).train(reports_a_model, config={"width": 4}, register="made")
+    version = job.model()
+    assert version.metrics["loss"] == 1.5 and version.lineage()["params"] == {"width": 4}
+    out = version.download(tmp_path / "out")
+    assert json.loads((out / "model.json").read_text())["args"] == {"width": 4}
+
+
+def reports_a_model(config: dict[str, int]) -> None:
+    """Runs in a worker: no training, a model all the same."""
+    import tempfile
+    from pathlib import Path
+
+    import ray.train
+    from heliostat_jobs.recipes.digits_artifact import save
+    from heliostat_jobs.recipes.digits_model import DigitsCNN
+
+    with tempfile.TemporaryDirectory() as folder:
+        save(DigitsCNN(config["width"]).state_dict(), Path(folder), config["width"])
+        ray.train.report({"loss": 1.5}, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
 def test_the_notebook_runs(home: Path) -> None:
