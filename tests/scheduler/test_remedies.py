@@ -166,8 +166,8 @@ DECIDED = {
 }  # fmt: skip
 """Reasons of decisions about jobs that hold GPUs: nobody waits for them."""
 
-NOT_YET = {CODE.RESERVED_FOR, CODE.BACKFILL_TOO_LONG}
-"""Named for what is to come: there are no reservations yet (hence no backfill window)."""
+NOT_YET: set[ReasonCode] = set()
+"""Named for what is to come: nothing at present."""
 
 
 def test_every_code_that_a_waiting_job_can_have_is_in_a_table() -> None:

@@ -315,6 +315,10 @@ WAIT: list[Row] = [
      lambda: cooling(at=1_000, preemption_delay_ms=60_000)),
     ("its victims are leaving", CODE.WAITING_FOR_VICTIMS, victims_leave),
     ("the next plan tells its victims to leave", CODE.WAITING_FOR_VICTIMS, lambda: submitted(runs(world(), job("a", 4)), me(priority=150))),
+    ("what is free is kept for a larger job that is first", CODE.RESERVED_FOR,
+     lambda: waits(runs(world(), fixed("a", 3, max_runtime_ms=60_000)), job("big", 4, at=2), me(preemptibility=FIXED))),
+    ("it would run longer than the gap before the larger job", CODE.BACKFILL_TOO_LONG,
+     lambda: waits(runs(world(), fixed("a", 3, max_runtime_ms=60_000)), job("big", 4, at=2), me(preemptibility=FIXED, max_runtime_ms=90_000))),
     ("the next plan starts it", CODE.STARTING, lambda: submitted(world(), me())),
     ("the cycle had no time left for it", CODE.PENDING_EVALUATION, budget_spent),
 ]  # fmt: skip

@@ -19,6 +19,7 @@ from heliostat_scheduler.core.placement import find
 from heliostat_scheduler.core.pools import Pool, pool_in
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
 from heliostat_scheduler.core.recovery import Search
+from heliostat_scheduler.core.reservation import Reservations
 from heliostat_scheduler.core.shortage import Shortage
 from heliostat_scheduler.core.tree import QueueNode
 from heliostat_scheduler.core.waiting import Footprint, Group, Signature
@@ -44,7 +45,10 @@ class Admission:
     safe_times: int | None = None
     tried: set[Signature] = field(default_factory=set)
 
+    reservations: Reservations = field(init=False)
+
     def __post_init__(self) -> None:
+        self.reservations = Reservations(self.cycle.state, self.cycle.now_ms)
         self.shortage = Shortage(self.cycle.state)
 
     def run(self) -> None:
@@ -110,10 +114,15 @@ class Admission:
             return rule
         if rule is None:
             places = self._free_places(leaf, rec, flavor, need)
+            held_back = None if places is None else self._held_back(rec, flavor)
+            if held_back is not None:
+                return held_back
             if places is not None:
                 cycle.start(rec, places, flavor or state.book.nodes[places[0].node].spec.flavor)
                 return None
             soon = self._soon_places(rec, flavor)
+            if soon is not None and (held_back := self._held_back(rec, flavor)) is not None:
+                return held_back
             if soon is not None:
                 state.part(rec)
                 book.promise(rec, soon, flavor, sorted(book.leavers))
@@ -121,6 +130,13 @@ class Admission:
                 return None
         wish = cycle.wish(rec, flavor, spec.min_tasks)
         return self._recover(leaf, rec, wish, rule)
+
+    def _held_back(self, rec: JobRec, flavor: str) -> Reason | None:
+        """Whether what is free is reserved for somebody else."""
+        why = self.reservations.stands_in_the_way(rec, flavor, rec.spec.shape.gpu_milli * rec.spec.min_tasks)
+        if why is not None and why.until_ms is not None:
+            self.cycle.recheck.append(why.until_ms)
+        return why
 
     def _free_places(self, leaf: QueueNode, rec: JobRec, flavor: str, need: Amounts) -> tuple[TaskPlace, ...] | None:
         book, spec = self.cycle.state.book, rec.spec

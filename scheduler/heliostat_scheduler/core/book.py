@@ -64,6 +64,7 @@ class JobRec:
     attained: int = 0
     attained_at: int = 0
     remaining_ms: int | None = None
+    ends_at: int = 0
     goodput: tuple[tuple[int, int], ...] = ()
     idle_state: str = ""
     idle_since: int = 0

@@ -239,7 +239,7 @@ def _back_to_queue(state: State, rec: JobRec, retry_at_ms: int, now_ms: int) -> 
     state.book.release_all(rec)
     rec.flavor, rec.lost, rec.stale_since, rec.leave_by = "", False, 0, 0
     rec.running_at = rec.started_at = rec.checkpoint_at = rec.resized_at = 0
-    rec.retry_at, rec.redeemed = retry_at_ms, False
+    rec.retry_at, rec.redeemed, rec.ends_at = retry_at_ms, False, 0
     reset(state, rec)
     state.attention.discard(rec.id)
     state.book.account(rec)
@@ -303,6 +303,7 @@ def estimated(state: State, event: e.Estimated, now_ms: int) -> None:
     rec = find_job(state, event.job_id)
     if event.remaining_ms is not None:
         rec.remaining_ms = event.remaining_ms
+        rec.ends_at = now_ms + event.remaining_ms if rec.phase in HOLDING else 0
     if event.goodput_milli:
         state.stale |= rec.goodput != event.goodput_milli
         rec.goodput = event.goodput_milli

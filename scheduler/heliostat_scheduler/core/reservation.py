@@ -1,0 +1,110 @@
+"""The first blocked job of each flavor has a start time, and what could not be taken back may not delay it (EASY backfill).
+
+Its *shadow time* is when enough GPUs are free by the predicted ends of running work: a declared maximum run time, else the learned rest.
+Later work passes if it can be asked to leave again (preemptible work: revocable backfill), if it ends before the shadow time by its own
+declared maximum, or if it fits beside the reservation. An end that is overdue predicts nothing; where too few ends are known, there
+is no reservation, and the starvation deadline remains. Looked up only when work that may not be evicted is about to start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from heliostat_scheduler.core.book import JobRec, Phase, core_tasks, reason
+from heliostat_scheduler.core.judge import candidate_flavors, rule_reason
+from heliostat_scheduler.core.reasons import Reason, ReasonCode
+from heliostat_scheduler.core.waiting import Group
+
+if TYPE_CHECKING:
+    from heliostat_scheduler.core.state import State
+
+Rank = tuple[int, int, str]
+
+
+@dataclass(slots=True)
+class Reservation:
+    """Who is first, when it starts, and how much is free beside it then (milli-GPU)."""
+
+    job_id: str
+    rank: Rank
+    shadow_ms: int
+    beside: int
+
+
+@dataclass(slots=True)
+class Reservations:
+    """The reservations of one pass, by flavor."""
+
+    state: State
+    now_ms: int
+    known: dict[str, Reservation | None] = field(default_factory=dict)
+
+    def stands_in_the_way(self, rec: JobRec, flavor: str, milli: int) -> Reason | None:
+        """Why the job may not take `milli` of what is free; None when it may."""
+        if not self.state.policy.backfill or not flavor or not core_tasks(rec.spec, rec.spec.min_tasks):
+            return None
+        if flavor not in self.known:
+            self.known[flavor] = self._first(flavor)
+        first = self.known[flavor]
+        if first is None or first.job_id == rec.id or _rank(rec) < first.rank:
+            return None
+        longest = rec.spec.max_runtime_ms
+        if longest is not None and self.now_ms + longest <= first.shadow_ms:
+            return None
+        if milli <= first.beside:
+            first.beside -= milli
+            return None
+        code = ReasonCode.RESERVED_FOR if longest is None else ReasonCode.BACKFILL_TOO_LONG
+        return reason(code, ("job", first.job_id), blockers=[first.job_id], until=first.shadow_ms)
+
+    def _first(self, flavor: str) -> Reservation | None:
+        """The first job that capacity alone keeps waiting, if its start can be foretold."""
+        blocked = [
+            (_rank(rec), rec)
+            for line in self.state.waiting.lines.values()
+            for group in line.groups.values()
+            if self._blocked(group, rec := self.state.book.jobs[group.head.job_id], flavor)
+        ]
+        if not blocked:
+            return None
+        rank, rec = min(blocked, key=lambda pair: pair[0])
+        need = rec.spec.shape.gpu_milli * rec.spec.min_tasks
+        free = self.state.book.soon.free_milli.get(flavor, 0)
+        for end_ms, milli in self._ends(flavor):
+            free += milli
+            if free >= need:
+                return Reservation(rec.id, rank, end_ms, free - need)
+        return None
+
+    def _blocked(self, group: Group, rec: JobRec, flavor: str) -> bool:
+        spec, book = rec.spec, self.state.book
+        need = spec.shape.gpu_milli * spec.min_tasks
+        if not group.feasible or need <= book.soon.free_milli.get(flavor, 0):
+            return False
+        if flavor not in candidate_flavors(self.state, spec) or spec.shape.gpu_milli == 0:
+            return False
+        core = spec.shape.gpu_milli * core_tasks(spec, spec.min_tasks)
+        return rule_reason(self.state, book.leaf_of(rec), spec, ((flavor, need),), ((flavor, core),)) is None
+
+    def _ends(self, flavor: str) -> list[tuple[int, int]]:
+        """(predicted end, milli-GPU) of running work, soonest first."""
+        found = []
+        for leaf in self.state.book.tree.leaves:
+            for rec in self.state.holders(leaf.name):
+                end_ms = predicted_end_ms(rec)
+                if rec.flavor == flavor and rec.places and end_ms > self.now_ms:
+                    found.append((end_ms, rec.spec.shape.gpu_milli * len(rec.places)))
+        return sorted(found)
+
+
+def predicted_end_ms(rec: JobRec) -> int:
+    """When a running job is expected to end; 0 when nothing is known."""
+    if rec.phase not in (Phase.RUNNING, Phase.RESIZING) or not rec.running_at:
+        return 0
+    latest = rec.running_at + rec.spec.max_runtime_ms if rec.spec.max_runtime_ms else 0
+    return min(latest or rec.ends_at, rec.ends_at or latest)
+
+
+def _rank(rec: JobRec) -> Rank:
+    return (-rec.spec.priority, rec.spec.submitted_at_ms, rec.id)

@@ -1,0 +1,92 @@
+"""Who may pass the first blocked job of a pool: what can be asked back, what ends in time, what fits beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+from heliostat_scheduler.core import JobSpec, Policy, ReasonCode
+from heliostat_scheduler.core import events as ev
+
+from tests.scheduler.world import FIXED, World, job, node
+
+POLICY = Policy(cooldown_ms=0, aging_step_ms=0)
+MINUTE_MS = 60_000
+HOLDER = job("holder", 3, preemptibility=FIXED, max_runtime_ms=10 * MINUTE_MS)
+BIG = job("big", 4, at=2)
+SMALL = job("small", 1, at=3, preemptibility=FIXED)
+
+
+@dataclass(frozen=True)
+class Case:
+    say: str
+    small: JobSpec
+    starts: bool
+    code: ReasonCode | None = None
+    holder: JobSpec = HOLDER
+    policy: Policy = POLICY
+
+
+CASES = [
+    Case("what cannot be taken back waits", SMALL, False, ReasonCode.RESERVED_FOR),
+    Case("what ends in time passes", replace(SMALL, max_runtime_ms=9 * MINUTE_MS), True),
+    Case(
+        "what ends too late waits", replace(SMALL, max_runtime_ms=11 * MINUTE_MS), False, ReasonCode.BACKFILL_TOO_LONG
+    ),
+    Case("what can be taken back passes", job("small", 1, at=3), True),
+    Case("a higher class is not behind it", replace(SMALL, priority=150), True),
+    Case("an older job is not behind it", replace(SMALL, submitted_at_ms=1), True),
+    Case("where no end is known there is no reservation", SMALL, True, holder=replace(HOLDER, max_runtime_ms=None)),
+    Case("backfill without limits", SMALL, True, policy=replace(POLICY, backfill=False)),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.say)
+def test_backfill(case: Case) -> None:
+    made = World([node("n0", 4)], policy=case.policy, at=1_000)
+    made.submit(case.holder)
+    made.settle()
+    made.submit(BIG, case.small)
+    made.settle()
+    assert made.runs("small") is case.starts
+    reason = made.engine.reason("small")
+    assert (None if reason is None else reason.code) == case.code
+
+
+def test_a_learned_end_makes_a_reservation_too() -> None:
+    made = World([node("n0", 4)], policy=POLICY, at=1_000)
+    made.submit(replace(HOLDER, max_runtime_ms=None))
+    made.settle()
+    made.apply(ev.Estimated("holder", remaining_ms=5 * MINUTE_MS))
+    made.submit(BIG, SMALL)
+    made.settle()
+    reason = made.engine.reason("small")
+    assert reason is not None and reason.until_ms == made.now + 5 * MINUTE_MS and reason.fact("job") == "big"
+
+
+def test_what_fits_beside_the_reservation_passes() -> None:
+    made = World([node("n0", 4)], policy=POLICY, at=1_000)
+    made.submit(HOLDER)
+    made.settle()
+    made.submit(replace(BIG, shape=replace(BIG.shape, gpu_milli=3000)), SMALL)
+    made.settle()
+    assert made.runs("small")
+
+
+@pytest.mark.parametrize("end", ["starts", "is cancelled"])
+def test_the_reservation_ends_with_its_holder(end: str) -> None:
+    """S12."""
+    made = World([node("n0", 4)], policy=POLICY, at=1_000)
+    made.submit(HOLDER)
+    made.settle()
+    made.submit(BIG, SMALL)
+    made.settle()
+    if end == "starts":
+        made.finish("holder")
+        made.settle()
+        assert made.runs("big") and not made.runs("small")
+        made.finish("big")
+    else:
+        made.cancel("big")
+    made.settle()
+    assert made.runs("small")
