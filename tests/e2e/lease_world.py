@@ -86,6 +86,7 @@ class LeaseWorld:
 
     def start_outside(self, folder: Path, argv: list[str]) -> subprocess.Popen[bytes]:
         """A driver that has never heard of the platform."""
+        folder.mkdir(parents=True, exist_ok=True)
         return self._run(self.cluster.environ(), folder / "outside.log", argv)
 
     def _run(self, environ: dict[str, str], log_path: Path, argv: list[str]) -> subprocess.Popen[bytes]:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import ray
 from heliostat_scheduler.live.protocol import CHECKPOINTED, DEMAND, PREEMPT, RELEASED, RUN, STARTED
+from ray.util.placement_group import placement_group_table
 from ray.util.state import list_actors, list_tasks
 
 from tests.e2e.lease_world import LeaseWorld, end, lease_world, lines, wait_until
@@ -76,17 +77,24 @@ def test_a_program_that_declared_nothing_asks_and_waits(world: LeaseWorld, tmp_p
     assert gpu_groups() == {slot.group for slot in world.slots[1:]}
 
 
-def test_the_same_script_past_the_platform_stays_pending(world: LeaseWorld, tmp_path: Path) -> None:
-    driver = world.start_outside(tmp_path, [WORK, "tasks"])
+def test_the_same_scripts_past_the_platform_stay_pending(world: LeaseWorld, tmp_path: Path) -> None:
+    groups = world.groups()
+    work = world.start_outside(tmp_path, [WORK, "tasks"])
+    search = world.start_outside(tmp_path / "search", [SEARCH, "function", str(tmp_path / "steps.jsonl"), STEPS])
     job = ray.get_runtime_context().get_job_id()
 
-    def pending() -> bool:
-        rows = list_tasks(filters=[("name", "=", "gpu_task"), ("state", "=", "PENDING_NODE_ASSIGNMENT")], detail=True)
-        return len([row for row in rows if row["job_id"] != job]) >= 4
+    def tasks_wait() -> bool:
+        found = list_tasks(filters=[("name", "=", "gpu_task"), ("state", "=", "PENDING_NODE_ASSIGNMENT")], detail=True)
+        return len([row for row in found if row["job_id"] != job]) >= 4
 
-    wait_until(pending, "the stranger's tasks to wait", driver)
-    assert answers(tmp_path / "outside.log") == {}
-    end(driver, signal.SIGKILL)
+    def trials_wait() -> bool:
+        return any(row["state"] == "PENDING" for group, row in placement_group_table().items() if group not in groups)
+
+    wait_until(tasks_wait, "the stranger's tasks to wait", work)
+    wait_until(trials_wait, "the stranger's trials to wait", search)
+    assert answers(tmp_path / "outside.log") == {} and not rows(tmp_path / "steps.jsonl")
+    for driver in (work, search):
+        end(driver, signal.SIGKILL)
 
 
 def test_a_job_without_gpus_is_told_the_line_to_add(world: LeaseWorld, tmp_path: Path) -> None:
