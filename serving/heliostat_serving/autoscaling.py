@@ -1,9 +1,10 @@
 """Serve's autoscaling under the scheduler's grant.
 
 `GrantedPolicy` runs inside Serve's controller, once per tick and deployment: it takes Serve's default answer (requests per replica),
-writes it down as the *wish* for the control plane, and answers no more than the grant. The grant comes with the document
-(`policy_kwargs`), the wish goes out as a small file, so nothing here ever waits for anybody. Serve itself applies floor, ceiling and
-delays afterwards. A wake-up from zero bypasses every policy: a zero grant is therefore enforced by the gateway (`Target.paused`).
+writes it down as the *wish* for the control plane, and answers no more than the grant. The wish goes out as a small file, so nothing
+here ever waits for anybody. The grant comes with the document as `max_replicas`: a change of that is applied in place, while a change
+of a policy's own arguments counts as new code and restarts every replica (measured). Floor and delays are applied by Serve
+afterwards. A wake-up from zero bypasses every policy: a zero grant is therefore enforced by the gateway (`Target.paused`).
 """
 
 from __future__ import annotations
@@ -21,9 +22,8 @@ REPEAT_S = 5.0
 
 
 class GrantedPolicy:
-    def __init__(self, app: str, grant: int, wish_dir: str = "") -> None:
+    def __init__(self, app: str, wish_dir: str = "") -> None:
         self._app = app
-        self._grant = grant
         self._wish_dir = wish_dir
         self._said: tuple[int, int, int] | None = None
         self._said_s = 0.0
@@ -35,7 +35,7 @@ class GrantedPolicy:
         answer, state = replica_queue_length_autoscaling_policy(ctx)
         queued = math.ceil(ctx.total_queued_requests or 0)
         self._say(math.ceil(answer), ctx.current_num_replicas, queued)
-        return min(answer, self._grant), state
+        return min(answer, ctx.capacity_adjusted_max_replicas), state
 
     def _say(self, wish: int, running: int, queued: int) -> None:
         """Rewritten when it changes, and now and then, so that a reader knows whether the controller lives."""

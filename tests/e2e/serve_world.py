@@ -113,6 +113,8 @@ class ServeWorld:
     port: int
     folder: Path
     apps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    http: httpx.Client = field(default_factory=lambda: httpx.Client(verify=False, trust_env=False, timeout=60))
+    """One for all: each new one would load certificates."""
 
     @property
     def url(self) -> str:
@@ -149,12 +151,12 @@ class ServeWorld:
             "applications": list(self.apps.values()),
         }
         url = f"{self.cluster.dashboard}/api/serve/applications/"
-        reply = httpx.put(url, json=document, headers=self.cluster.headers(), timeout=60, trust_env=False)
+        reply = self.http.put(url, json=document, headers=self.cluster.headers())
         assert reply.status_code == 200, reply.text
 
     def status(self) -> dict[str, Any]:
         url = f"{self.cluster.dashboard}/api/serve/applications/"
-        reply = httpx.get(url, headers=self.cluster.headers(), timeout=30, trust_env=False)
+        reply = self.http.get(url, headers=self.cluster.headers())
         assert reply.status_code == 200, reply.text
         found: dict[str, Any] = reply.json()
         return found
@@ -182,12 +184,10 @@ class ServeWorld:
         until(running, "all applications run", limit_s)
 
     def call(self, endpoint: str, row: list[float], **headers: str) -> httpx.Response:
-        return httpx.post(
+        return self.http.post(
             f"{self.url}/endpoints/{endpoint}/predict",
             json={"inputs": {"x": [row]}},
             headers={"Authorization": f"Bearer {KEY}", **headers},
-            timeout=30,
-            trust_env=False,
         )
 
     def until_answers(self, endpoint: str, limit_s: float = 30.0) -> None:
@@ -230,7 +230,7 @@ class Load:
         headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
         url = f"{self.world.url}/endpoints/{self.endpoint}/predict"
         body = json.dumps({"inputs": {"x": [[1, 2, 3, 4]]}})
-        with httpx.Client(headers=headers, timeout=30, trust_env=False) as client:
+        with httpx.Client(headers=headers, timeout=30, verify=False, trust_env=False) as client:
             while not self._end.is_set():
                 self.answers.append(self._one(client, url, body))
 
@@ -262,7 +262,9 @@ class Load:
 @contextlib.contextmanager
 def serve_world(folder: Path, num_cpus: int = 6) -> Iterator[ServeWorld]:
     with start_ray(num_cpus=num_cpus, environ=serve_environ()) as cluster:
-        yield ServeWorld(cluster, free_ports(1)[0], folder)
+        world = ServeWorld(cluster, free_ports(1)[0], folder)
+        with world.http:
+            yield world
 
 
 def until(condition: Callable[[], bool], what: str, limit_s: float = 30.0) -> float:

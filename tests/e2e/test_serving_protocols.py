@@ -104,13 +104,13 @@ def test_tritonclient_names_a_version(world: ServeWorld) -> None:
     ids=lambda body: next(iter(body)),
 )
 def test_an_mlflow_scoring_request(world: ServeWorld, endpoint: str, body: dict[str, Any]) -> None:
-    reply = httpx.post(f"{world.url}/endpoints/{endpoint}/invocations", json=body, headers=dict(AUTH), trust_env=False)
+    reply = world.http.post(f"{world.url}/endpoints/{endpoint}/invocations", json=body, headers=dict(AUTH))
     assert reply.json() == {"predictions": [[2, 4, 6, 8], [10, 12, 14, 16]]}
-    assert httpx.get(f"{world.url}/endpoints/{endpoint}/ping", trust_env=False).status_code == 200
+    assert world.http.get(f"{world.url}/endpoints/{endpoint}/ping").status_code == 200
 
 
 def test_openapi_describes_the_signature(world: ServeWorld) -> None:
-    found = httpx.get(f"{world.url}/endpoints/plain/openapi.json", headers=dict(AUTH), trust_env=False).json()
+    found = world.http.get(f"{world.url}/endpoints/plain/openapi.json", headers=dict(AUTH)).json()
     body = found["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert body["properties"]["inputs"]["properties"]["x"]["items"]["maxItems"] == 4
     assert found["servers"] == [{"url": "/endpoints/plain"}]
@@ -157,7 +157,7 @@ def test_bad_input_is_the_callers_fault_and_harms_nobody(world: ServeWorld, endp
     wrong = []
     for name, path, body, headers, status, code in BAD:
         url = f"{world.url}/endpoints/{endpoint}{path}"
-        reply = httpx.post(url, content=body, headers={**AUTH, **headers}, timeout=30, trust_env=False)
+        reply = world.http.post(url, content=body, headers={**AUTH, **headers})
         field = {"/v2": "error", "/in": "message"}.get(path[:3], "detail")
         if (reply.status_code, reply.headers.get("x-heliostat-code")) != (status, code) or not reply.json()[field]:
             wrong.append((name, reply.status_code, reply.text[:200]))
@@ -217,8 +217,8 @@ def test_usage_is_spooled_and_counted(world: ServeWorld) -> None:
     assert found["bytes_in"] > 10 < found["bytes_out"]
     metrics = world.cluster.metrics_url()
     wanted = "ray_heliostat_endpoint_requests_total{"
-    until(lambda: wanted in httpx.get(metrics, trust_env=False).text, "Prometheus has the calls", 30)
-    shown = httpx.get(metrics, trust_env=False).text
+    until(lambda: wanted in world.http.get(metrics).text, "Prometheus has the calls", 30)
+    shown = world.http.get(metrics).text
     assert 'endpoint="fast"' in shown and "ray_heliostat_endpoint_latency_seconds_bucket_total" in shown
 
 

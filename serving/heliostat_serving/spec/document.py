@@ -85,19 +85,20 @@ def _replicas(app: str, scale: Scale) -> dict[str, Any]:
     if not scale.automatic:
         return {"num_replicas": scale.floor}
     floor = min(scale.floor, scale.grant)
+    to_zero_delay_s = scale.to_zero_delay_s if scale.grant else 0.0
     return {
         "autoscaling_config": {
             "min_replicas": floor,
             "initial_replicas": floor,
-            "max_replicas": max(1, scale.ceiling),
+            "max_replicas": max(1, min(scale.grant, scale.ceiling)),  # Serve knows no 0: the gateway pauses then
             "target_ongoing_requests": scale.target_ongoing_requests,
             "upscale_delay_s": scale.upscale_delay_s,
             "downscale_delay_s": scale.downscale_delay_s,
-            "downscale_to_zero_delay_s": scale.to_zero_delay_s,
+            "downscale_to_zero_delay_s": to_zero_delay_s,
             "look_back_period_s": max(2.0, scale.upscale_delay_s),
             "policy": {
                 "policy_function": POLICY,
-                "policy_kwargs": {"app": app, "grant": scale.grant, "wish_dir": scale.wish_dir},
+                "policy_kwargs": {"app": app, "wish_dir": scale.wish_dir},  # any change of these restarts the replicas
             },
         }
     }

@@ -87,13 +87,15 @@ class Scale(Plain):
     floor: int = 1
     ceiling: int = 0
     grant: int = 0
-    """What the scheduler allows now. The policy never answers more, and Serve's floor is lowered to it."""
+    """What the scheduler allows now: Serve's upper bound, changed in place. The floor is lowered to it. 0: let go at once (with
+    `Target.paused`, or the next call would wake the version)."""
     target_ongoing_requests: float = 4.0
     upscale_delay_s: float = 2.0
     downscale_delay_s: float = 30.0
     to_zero_delay_s: float = 60.0
     wish_dir: str = ""
-    """Where the policy leaves its wish for the control plane (`names.wish_file`); empty: nowhere."""
+    """Where the policy leaves its wish for the control plane (`names.wish_file`); it may be above the ceiling. Empty: nowhere. A
+    change restarts the replicas."""
 
     def __post_init__(self) -> None:
         if self.floor < 0 or self.ceiling < 0 or self.grant < 0:
