@@ -13,9 +13,21 @@ from heliostat.rayjobs.asking import NUMBERS, WORDS
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [
     ROOT / "platform" / "heliostat" / part
-    for part in ("api", "submission", "rayjobs", "packages", "access", "registry", "artifacts", "endpoints", "control/port.py")
+    for part in (
+        "api",
+        "submission",
+        "rayjobs",
+        "packages",
+        "access",
+        "registry",
+        "artifacts",
+        "endpoints",
+        "control/port.py",
+    )
 ]
-RAISED = re.compile(r'(?:Refused|Problem|BadPackage|BadFolder|RegistryError|EndpointError|Unauthenticated)\(\s*(?:\d+,\s*)?"([a-z_]+)"')
+RAISED = re.compile(
+    r'(?:Refused|Problem|BadPackage|BadFolder|RegistryError|EndpointError|Unauthenticated)\(\s*(?:\d+,\s*)?"([a-z_]+)"'
+)
 
 
 def codes() -> set[str]:

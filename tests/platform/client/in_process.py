@@ -46,6 +46,9 @@ class RowsOnly:
     def release(self, job_id: str, actor: str) -> None:
         self.move(job_id, JobState.QUEUED, actor)
 
+    def node(self, what: str, node_id: str, actor: str) -> None:
+        return None
+
     def move(self, job_id: str, state: JobState, actor: str = "system", **fields: Any) -> None:  # Any: column values
         self.store.write(
             lambda session: moves.move(
