@@ -346,6 +346,7 @@ class Plant:
         assert not self.loop.executor.attempts, self.story()
         assert not self.cluster.occupants, self.story()
         assert not self.running(), self.story()
+        assert not self.loop.engine.state.book.jobs, self.story()
         assert not self.cluster.board.leases, self.story()
         errors = [entry for entry in self.logged if entry[0] == "error"]
         assert not errors, errors
