@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 from heliostat.client.asking import Command, Target, command_of, seconds
@@ -12,8 +13,6 @@ from heliostat.render.forecast import report_text, whatif_text
 from heliostat.wire.call import segment
 
 if TYPE_CHECKING:
-    import pandas
-
     from heliostat.client.client import Client
 
 Row = dict[str, Any]  # Any: JSON
@@ -43,10 +42,9 @@ class WhatIf(Listing[Row]):
     def cost(self) -> Row:
         return dict(self.raw["cost"])
 
-    def to_dataframe(self) -> pandas.DataFrame:
+    def to_dataframe(self) -> Any:  # Any: a pandas.DataFrame; the SDK itself does without pandas
         """The rows as a DataFrame with times and timedeltas; needs pandas."""
-        import pandas
-
+        pandas = import_module("pandas")
         frame = pandas.DataFrame(list(self), columns=["job", "queue", "change", "before", "after", "by_s"])
         for name in ("before", "after"):
             frame[name] = pandas.to_datetime(frame[name], utc=True)
@@ -122,7 +120,9 @@ class ForecastCalls:
         return cast("Row", self._client.caller.json("GET", "/timeline", query=query))
 
     def replay(self, first: int | None = None, last: int | None = None) -> Row:
-        return cast("Row", self._client.caller.json("POST", "/replay", query={"first": first, "last": last}, timeout_s=REPLAY_S))
+        return cast(
+            "Row", self._client.caller.json("POST", "/replay", query={"first": first, "last": last}, timeout_s=REPLAY_S)
+        )
 
     def records(self) -> Row:
         return cast("Row", self._client.caller.json("GET", "/records", timeout_s=WHATIF_S))

@@ -116,7 +116,9 @@ def _place(explanation: ExplanationJson, now: datetime) -> list[str]:
     late = parse_time(explanation.get("estimated_start_p90"))
     made = bool(explanation.get("estimate_made"))
     if at is not None:
-        lines.append(f"  estimate   starts in about {duration(max(0.0, (at - now).total_seconds()))} ({clock(at)}){_late(late, made, now)}")
+        lines.append(
+            f"  estimate   starts in about {duration(max(0.0, (at - now).total_seconds()))} ({clock(at)}){_late(late, made, now)}"
+        )
     elif made:
         lines.append("  estimate   starts in more than a day")
     return lines

@@ -150,8 +150,8 @@ def test_the_head_goes_to_the_webhook_and_a_failure_is_told(plant: Plant, tmp_pa
 def test_it_is_exported_until_it_is_told_to_stop(plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "FIRST_S", 0.0)
     stop = threading.Event()
-    made, said = exporter(plant, tmp_path)
-    monkeypatch.setattr(made, "export", lambda: stop.set())
+    made, _ = exporter(plant, tmp_path)
+    monkeypatch.setattr(made, "export", stop.set)
     made.run(stop)
     assert stop.is_set()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from heliostat.forecasting.timeline import timeline
 from heliostat.render.timeline import timeline_text
 from heliostat.render.timeline_html import timeline_html
@@ -38,7 +40,7 @@ def test_no_slot_has_two_holders_at_a_time(plant: Plant) -> None:
         mine = sorted(
             (span["from_ms"], span["to_ms"] or 10**18) for span in document["spans"] if span["slot"] == slot["slot"]
         )
-        assert all(before[1] <= after[0] for before, after in zip(mine, mine[1:], strict=False))
+        assert all(before[1] <= after[0] for before, after in pairwise(mine))
 
 
 def test_a_window_shows_only_what_touches_it(plant: Plant) -> None:

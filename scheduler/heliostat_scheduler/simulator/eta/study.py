@@ -121,7 +121,7 @@ class WatchedPhilly(PhillyWorld):
         for done in self._done[before:]:
             spec = self._specs.pop(done.id)
             gpus = spec.shape.gpu_milli * spec.min_tasks
-            self.study.finished.add(Ran(spec.queue, "", gpus, 1000 * done.duration_s))
+            self.study.finished.add(Ran(spec.queue, "", gpus, round(1000 * done.duration_s)))
 
     def settled(self) -> None:
         """Called when everything is decided at this instant: those who still wait are told when they start."""
