@@ -14,11 +14,11 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from heliostat.control.port import ControlError
 from heliostat.forecasting import keeping
@@ -31,6 +31,9 @@ LOOK_S = 1.0
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
 END_S = 3.0
+PIECE = 200
+"""Estimates per write."""
+SMALL_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,14 +194,27 @@ class Forecaster:
             answer.set_result(message["answer"])
 
     def _estimated(self, told: Json) -> None:
-        made = int(told["made_ms"])
-        etas = {}
-        for job_id, _, p50, p90, *_ in told["estimates"]:
-            etas[job_id] = Eta(made, None if p50 is None else made + p50, None if p90 is None else made + p90)
+        """Kept in memory whole; written in small pieces, and only what is new or has moved: the control loop writes, too."""
+        made, before, etas, rows = int(told["made_ms"]), self._etas, {}, []
+        for row in told["estimates"]:
+            job_id, _, p50, p90, *_ = row
+            eta = Eta(made, None if p50 is None else made + p50, None if p90 is None else made + p90)
+            etas[job_id] = eta
+            if _moved(before.get(job_id), eta):
+                rows.append(row)
         self._etas = etas
-        self._store.submit(lambda session: _keep(session, made, told["estimates"]))
+        for at in range(0, len(rows), PIECE):
+            self._store.submit(partial(keeping.keep, made_ms=made, rows=rows[at : at + PIECE]))
+        self._store.submit(keeping.note_starts)
 
 
-def _keep(session: Session, made_ms: int, rows: list[list[Any]]) -> None:  # Any: JSON
-    keeping.keep(session, made_ms, rows)
-    keeping.note_starts(session)
+def _moved(before: Eta | None, now: Eta) -> bool:
+    """Whether the store should know: it is new, or another time by more than a minute and a tenth of the wait."""
+    if before is None:
+        return True
+    for old, new in ((before.p50_ms, now.p50_ms), (before.p90_ms, now.p90_ms)):
+        if (old is None) != (new is None):
+            return True
+        if old is not None and new is not None and abs(new - old) > max(SMALL_MS, (new - now.made_ms) // 10):
+            return True
+    return False

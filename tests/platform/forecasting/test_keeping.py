@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from heliostat.forecasting import keeping, knowledge
+from heliostat.forecasting.link import Eta, _moved
 from heliostat.store.forecast_tables import Forecast
 from heliostat.store.tables import Job
 from heliostat_scheduler.core.model import JobSpec, TaskShape
@@ -77,3 +78,17 @@ def test_the_correction_is_learned_from_raw_estimates(plant: Plant) -> None:
     with plant.store.read() as session:
         corrected = knowledge.correction(session).correct(Estimate("j", "default", 9 * MINUTE, 9 * MINUTE, 5))
     assert corrected.p50_ms == pytest.approx(19 * MINUTE, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        pytest.param(None, Eta(0, 5, 9), True, id="a first estimate"),
+        pytest.param(Eta(0, 10 * MINUTE, 20 * MINUTE), Eta(MINUTE, 10 * MINUTE, 20 * MINUTE), False, id="nothing new"),
+        pytest.param(Eta(0, 10 * MINUTE, 20 * MINUTE), Eta(0, 12 * MINUTE, 20 * MINUTE), True, id="minutes earlier or later"),
+        pytest.param(Eta(0, 600 * MINUTE, 620 * MINUTE), Eta(0, 610 * MINUTE, 620 * MINUTE), False, id="little of a long wait"),
+        pytest.param(Eta(0, 10 * MINUTE, None), Eta(0, 10 * MINUTE, 20 * MINUTE), True, id="within the horizon from now on"),
+    ],
+)  # fmt: skip
+def test_only_what_is_new_or_has_moved_is_written(before: Eta | None, now: Eta, expected: bool) -> None:
+    assert _moved(before, now) is expected

@@ -1,0 +1,130 @@
+"""What people read: plans, what-ifs, the report; and the SDK's rows."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from heliostat.client.forecast import EtaReport, WhatIf
+from heliostat.render.explain import explanation_text, queue_text, remedies_text
+from heliostat.render.forecast import plan_lines, report_text, whatif_text
+from heliostat.render.jobs import starts_in
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+VERDICT: dict[str, Any] = {
+    "as_of": "2026-11-22T12:00:00Z", "until": "2026-11-23T12:00:00Z", "earlier": 1, "later": 1, "exact": True, "took_s": 0.1, "spared": [],
+    "rows": [
+        {"job": "a", "queue": "research", "before": "2026-11-22T14:00:00Z", "after": "2026-11-22T13:00:00Z", "by_s": -3600.0, "change": "earlier"},
+        {"job": "b", "queue": "prod", "before": "2026-11-22T13:00:00Z", "after": None, "by_s": None, "change": "later"},
+        {"job": "(new)", "queue": "prod", "before": None, "after": "2026-11-22T12:30:00Z", "by_s": None, "change": "new"},
+    ],
+    "evicted": [{"job": "c", "queue": "prod", "times": 2, "first": "2026-11-22T12:10:00Z", "code": "ReclaimedFor", "for": "a"}],
+    "cost": {"restart_gpu_hours": 0.5, "delivered_gpu_hours": -1.25},
+}  # fmt: skip
+REPORT: dict[str, Any] = {
+    "all": {"jobs": 10, "p50_held": 0.6, "p90_held": 0.9, "pinball_s": 12.0, "mean_wait_s": 90.0},
+    "queues": {"prod": {"jobs": 10, "p50_held": 0.6, "p90_held": 0.9, "pinball_s": 12.0, "mean_wait_s": 90.0}},
+    "calibration": {"width": 0.1, "counts": [0] * 5 + [9] + [0] * 14 + [1]},
+}
+
+
+def test_a_whatif_says_who_when_and_what_it_costs() -> None:
+    text = whatif_text(VERDICT, NOW)
+    assert text.startswith(
+        "1 start earlier, 1 later in the next 1d\nevicted: 1 more, 0 fewer; cost: 0.5 GPU-hours of repeated work, -1.25"
+    )
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "a research earlier in 2h in 1h -1h" in lines
+    assert "b prod later in 1h later than in a day -" in lines
+    assert "(new) prod new - in 30m -" in lines
+    assert "c prod 2 in 10m ReclaimedFor a" in lines
+
+
+def test_a_coarse_whatif_says_so() -> None:
+    assert "times to within about a third of the distance" in whatif_text({**VERDICT, "exact": False}, NOW)
+
+
+def test_the_rows_of_the_sdk_are_a_list_a_text_and_a_dataframe() -> None:
+    told = WhatIf(VERDICT)
+    assert (
+        [row["job"] for row in told] == ["a", "b", "(new)"] and told.evicted[0]["job"] == "c" and "EVICTED" in str(told)
+    )
+    frame = told.to_dataframe()
+    assert list(frame.columns) == ["job", "queue", "change", "before", "after", "by"]
+    assert frame["by"][0].total_seconds() == -3600 and frame["after"].isna().tolist() == [False, True, False]
+
+
+def test_the_report_shows_coverage_and_where_the_starts_fell() -> None:
+    text = report_text(REPORT)
+    assert "90 %" in text and "told p90" in text and "> 2.0" in text
+    assert EtaReport(REPORT).coverage == 0.9
+    assert "No estimate has come true yet" in report_text({"all": {"jobs": 0}})
+
+
+def test_a_plan_says_when_where_and_at_what_cost() -> None:
+    lines = plan_lines(
+        {
+            "starts_now": False, "nodes": ["n1"], "eta": {"p50": "2026-11-22T12:10:00Z", "p90": None, "samples": 16},
+            "cost": {"gpu_hours_p50": 1.5, "gpu_hours_p90": 3.0, "gpu_hours_limit": 8.0},
+        },
+        NOW,
+    )  # fmt: skip
+    assert lines[0].endswith("in 10m; in 9 of 10 cases later than in a day")
+    assert (
+        lines[1].endswith("n1")
+        and "about 1.5 GPU-hours, in 9 of 10 cases 3, at most 8 by its declared limit" in lines[2]
+    )
+
+
+@pytest.mark.parametrize(
+    ("job", "text"),
+    [
+        pytest.param({}, "", id="nothing is known"),
+        pytest.param({"estimated_start": "2026-11-22T12:04:00Z"}, "starts in about 4m", id="the engine knows it"),
+        pytest.param(
+            {"estimated_start": "2026-11-22T12:04:00Z", "estimated_start_p90": "2026-11-22T12:12:00Z", "estimate_made": "x"},
+            "starts in about 4m (9 of 10: 12m)", id="an estimate",
+        ),
+        pytest.param({"estimated_start": "2026-11-22T12:04:00Z", "estimate_made": "x"}, "starts in about 4m (9 of 10: > 1d)", id="a long tail"),
+        pytest.param({"estimate_made": "x"}, "starts in more than a day", id="beyond the horizon"),
+    ],
+)  # fmt: skip
+def test_when_a_job_starts(job: Any, text: str) -> None:
+    assert starts_in(job, NOW) == text
+
+
+def test_a_running_job_tells_its_story() -> None:
+    text = explanation_text(
+        {
+            "job_id": "a", "state": "running", "code": "ShrunkFor", "sentence": "gave up 1 GPU for b", "remedies": [],
+            "checks": [{"name": "protected for now", "ok": False, "facts": {"left_ms": 0}}],
+            "story": [{"at": "2026-11-22T11:00:00Z", "code": "ShrunkFor", "sentence": "gave up 1 GPU for b"}],
+        },
+        NOW,
+    )  # fmt: skip
+    assert "✖ protected for now" in text and "gave up 1 GPU for b (ShrunkFor)" in text
+
+
+def test_remedies_that_come_later() -> None:
+    told: Any = {"remedies": [{"text": "ask for 1 GPU", "command": "helio edit a --gpus 1", "evicts": []}]}
+    assert remedies_text(told, NOW).splitlines()[1:] == ["  1. ask for 1 GPU", "       helio edit a --gpus 1"]
+    assert "nothing that was tried" in remedies_text({}, NOW)
+
+
+def test_a_queue_is_explained_in_lines() -> None:
+    text = queue_text(
+        {
+            "name": "q",
+            "sentence": "2 wait; the next, a, is held",
+            "quota": {"gpu": 4.0},
+            "waiting_by_reason": {"Held": 2},
+            "borrowers": ["r"],
+        }
+    )
+    assert text.splitlines() == [
+        "queue q: 2 wait; the next, a, is held",
+        "  quota      gpu 4",
+        "  waiting    2 x Held",
+        "  borrowers  r",
+    ]
