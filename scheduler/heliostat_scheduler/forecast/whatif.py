@@ -16,7 +16,7 @@ from heliostat_scheduler.core.events import Event, JobCancelled, JobSubmitted, N
 from heliostat_scheduler.core.model import JobSpec, NodeSpec, Policy, QueueSpec, SlotSpec
 from heliostat_scheduler.forecast.future import Arrival, Course, Future, Grid, Rest
 
-EXACT_BELOW = 300
+EXACT_BELOW = 100
 """Waiting jobs up to which every event gets its own cycle."""
 CYCLES = 60
 """Steps that a coarse future of any length may take, about."""
