@@ -100,9 +100,7 @@ class ControlPlane:
         self.pool = ThreadPool()
         drivers = DriverDesk(self.dashboard, self.pool, WebSocketTails(self.dashboard), self.inbox.post)
         self.link = BridgeLink(settings, self.head.record, self.inbox.post)
-        self.endpoints = assemble(
-            settings, self.store, self.head.record, LoopLink(self.inbox), self.clock.now_ms, log
-        )
+        self.endpoints = assemble(settings, self.store, self.head.record, LoopLink(self.inbox), self.clock.now_ms, log)
         packages = PackageSource(self.store, Artifacts(str(settings.artifacts_dir)))
         self.loop = Loop(
             Parts(

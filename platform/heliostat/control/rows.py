@@ -246,7 +246,12 @@ def metrics(session: Session, attempt: Attempt, facts: dict[str, Any], now_ms: i
     """A runner's progress: its numbers become metrics, by step. A point in time is no number to plot."""
     step = facts.get("step")
     for name, value in facts.items():
-        if name != "step" and not name.endswith("_at_ms") and isinstance(value, int | float) and not isinstance(value, bool):
+        if (
+            name != "step"
+            and not name.endswith("_at_ms")
+            and isinstance(value, int | float)
+            and not isinstance(value, bool)
+        ):
             session.add(
                 t.Metric(
                     job=attempt.job,

@@ -75,13 +75,17 @@ class Fuzz:
             self.scripts[name] = work
         priority = self.random.choice((50, 100, 150))
         limit = self.random.choice((None, None, None, 2_000))
-        elastic: dict[str, Any] = {"min_tasks": self.random.randint(1, gpus)} if gpus > 1 and self.random.random() < 0.6 else {}
+        elastic: dict[str, Any] = (
+            {"min_tasks": self.random.randint(1, gpus)} if gpus > 1 and self.random.random() < 0.6 else {}
+        )
         self.plant.submit(name, gpus=gpus, work=work, priority=priority, max_runtime_ms=limit, **elastic)
         self.names.append(name)
 
     def _fault(self) -> None:
         plant = self.plant
-        fault = self.random.choice(("bridge", "board", "driver", "child", "control", "act", "act", "head", "silence", "drain"))
+        fault = self.random.choice(
+            ("bridge", "board", "driver", "child", "control", "act", "act", "head", "silence", "drain")
+        )
         self.faults[fault] += 1
         alive = [driver.submission.submission_id for driver in plant.ray.drivers.values() if driver.alive]
         children = [key for key, child in plant.cluster.children.items() if child.rc is None]
