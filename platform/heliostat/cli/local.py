@@ -157,7 +157,7 @@ def _steps(quiet: bool) -> Iterator[Progress]:
 
 
 def _step_line(step: Step) -> str:
-    mark = {"start": "…", "done": "✔", "skip": "·"}[step.state]
+    mark = {"start": "…", "done": "✔", "skip": "·", "late": "!"}[step.state]
     return f"{mark} {step.text}"
 
 

@@ -72,8 +72,13 @@ def up(settings: Settings, options: UpOptions | None = None, progress: Progress 
             control = control_plane.wait_ready(settings, control_child)
             progress(Step("control", "done", f"control plane at {control.url}"))
         progress(Step("bridge", "start", "connecting the control plane to Ray"))
-        connected = control_plane.wait_connected(control, CONNECT_TIMEOUT_S)
-        progress(Step("bridge", "done", "connected" if connected else "not connected yet; see: helio doctor"))
+        connected = control_plane.wait_connected(
+            control, CONNECT_TIMEOUT_S, lambda: ray_child is not None and ray_child.poll() is not None
+        )
+        if ray_child is not None:
+            ray_head.require_alive(ray_child, ray_head.log_path(settings))
+        text = "connected" if connected else "not connected yet; see: helio doctor"
+        progress(Step("bridge", "done" if connected else "late", text))
     started = tuple(name for name, child in (("ray", ray_child), ("control", control_child)) if child is not None)
     return Running(control, ray, started, connected, str(settings.admin_token_path))
 

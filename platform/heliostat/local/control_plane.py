@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,10 @@ def wait_ready(settings: Settings, child: subprocess.Popen[bytes]) -> ControlRec
     )
 
 
-def wait_connected(record: ControlRecord, patience_s: float) -> bool:
-    """Until the control plane says that the bridge is connected and the nodes have joined."""
-    return processes.wait_until(lambda: get(record, "/readyz") is not None, patience_s)
+def wait_connected(record: ControlRecord, patience_s: float, hopeless: Callable[[], bool]) -> bool:
+    """Until the control plane says that the bridge is connected and the nodes have joined, or nothing can come of it."""
+    processes.wait_until(lambda: hopeless() or get(record, "/readyz") is not None, patience_s)
+    return get(record, "/readyz") is not None
 
 
 def get(record: ControlRecord, path: str) -> dict[str, Any] | None:  # Any: JSON

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """name: stable word (`home`, `ray`, `control`, `bridge`, `sweep`). state: `start`, `done` or `skip` (nothing to do)."""
+    """name: stable word (`home`, `ray`, `control`, `bridge`, `sweep`). state: `start`, `done`, `skip` (nothing to do) or `late`."""
 
     name: str
     state: str

@@ -93,12 +93,7 @@ def wait_ready(record: RayRecord, child: subprocess.Popen[bytes], log: Path) -> 
     """Until the Jobs REST answers to our token. Raises with the end of the log when the head ended instead."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
-        if child.poll() is not None:
-            raise LocalError(
-                "ray_failed",
-                f"Ray did not start (exit code {child.returncode}). Its last words:\n{processes.tail(log)}",
-                f"Read {log}, then run: helio doctor",
-            )
+        require_alive(child, log)
         if answers(record):
             return
         time.sleep(0.2)
@@ -107,6 +102,16 @@ def wait_ready(record: RayRecord, child: subprocess.Popen[bytes], log: Path) -> 
         f"Ray did not answer on {record.dashboard_url} within {START_TIMEOUT_S:.0f} s.",
         f"Read {log}, then run: helio doctor",
     )
+
+
+def require_alive(child: subprocess.Popen[bytes], log: Path) -> None:
+    """Raises with the end of the log when the head has ended: on a crowded machine Ray gives up on its own raylet after 30 s."""
+    if child.poll() is not None:
+        raise LocalError(
+            "ray_failed",
+            f"Ray did not start (exit code {child.returncode}). Its last words:\n{processes.tail(log)}",
+            f"Read {log}, then run: helio up",
+        )
 
 
 def answers(record: RayRecord) -> bool:
