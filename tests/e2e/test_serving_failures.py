@@ -90,6 +90,7 @@ def test_replacing_a_version_fails_no_call(world: ServeWorld) -> None:
         shift(world, {1: 0, 2: 0, 3: 1})
         until(lambda: bool(load.answers) and load.answers[-1][1] == "200 v3", "version 3 answers", 5)
         shift(world, {1: 1, 2: 0})
+        until(lambda: load.since(time.monotonic() - 1)["200 v3"] == 0, "no gateway sends to version 3 any more", 10)
         del world.apps["ep-busy-v3"]
         world.put()
         until(lambda: not world.application("ep-busy-v3"), "version 3 is gone", 40)

@@ -84,12 +84,12 @@ def _actor_options(spec: VersionSpec) -> dict[str, Any]:
 def _replicas(app: str, scale: Scale) -> dict[str, Any]:
     if not scale.automatic:
         return {"num_replicas": scale.floor}
+    # no initial_replicas: with it every change of the grant would first set the deployment back to that number
     floor = min(scale.floor, scale.grant)
     to_zero_delay_s = scale.to_zero_delay_s if scale.grant else 0.0
     return {
         "autoscaling_config": {
             "min_replicas": floor,
-            "initial_replicas": floor,
             "max_replicas": max(1, min(scale.grant, scale.ceiling)),  # Serve knows no 0: the gateway pauses then
             "target_ongoing_requests": scale.target_ongoing_requests,
             "upscale_delay_s": scale.upscale_delay_s,
