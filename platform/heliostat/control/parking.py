@@ -119,7 +119,7 @@ class Parking(Resizing):
         attempt.node, attempt.since_ms = start.places[0].node, now_ms
         attempt.phase, attempt.state, attempt.accepted = Phase.GRANTING, JobState.ADMITTED, True
         attempt.in_engine = True  # it was not while it waited, if another control plane had parked it
-        attempt.due_ms, attempt.poll_ms = now_ms + GRANT_PATIENCE_MS, None
+        attempt.due_ms, attempt.poll_ms = now_ms + GRANT_PATIENCE_MS, now_ms + POLL_MS
         flavors = {node.node: node.flavor for node in self.nodes.values()}
         spans = partial(receipts.open_spans, attempt=attempt, flavors=flavors, gpu_milli=GPU_MILLI, now_ms=now_ms)
 
