@@ -14,7 +14,7 @@ from math import isqrt
 
 UNIT = 1_000_000
 AGE_UNIT_S = 60
-STEPS = 2
+STEPS = 3
 """Sizes looked ahead in each direction."""
 
 
