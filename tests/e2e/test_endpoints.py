@@ -53,8 +53,11 @@ class House:
         return self.client.endpoint("wine")
 
     def kill(self, kind: type[ControlRecord] | type[RayRecord]) -> None:
-        path = self.settings.control_state_path if kind is ControlRecord else self.settings.ray_state_path
-        record = records.read(path, kind)
+        record: ControlRecord | RayRecord | None
+        if kind is ControlRecord:
+            record = records.read(self.settings.control_state_path, ControlRecord)
+        else:
+            record = records.read(self.settings.ray_state_path, RayRecord)
         assert record is not None
         os.kill(record.pid, signal.SIGKILL)
 

@@ -20,6 +20,8 @@ from heliostat.local.records import RayRecord
 PATH = "/api/serve/applications/"
 TIMEOUT_S = 30.0
 RUNNING = "RUNNING"
+ANSWERING = frozenset({"RUNNING", "UPDATING"})
+"""States of replicas that answer: one that takes a changed configuration in goes on meanwhile."""
 FAILED = "DEPLOY_FAILED"
 
 
@@ -140,7 +142,7 @@ def _application(name: str, body: Mapping[str, Any]) -> Application:  # Any: JSO
     replicas, targets, messages, actors = {}, {}, {}, []
     for deployment, shown in (body.get("deployments") or {}).items():
         rows = shown.get("replicas") or []
-        replicas[deployment] = sum(1 for replica in rows if replica.get("state") == RUNNING)
+        replicas[deployment] = sum(1 for replica in rows if replica.get("state") in ANSWERING)
         targets[deployment] = int(shown.get("target_num_replicas") or 0)
         messages[deployment] = str(shown.get("message") or "")
         actors += [str(replica["actor_id"]) for replica in rows if replica.get("actor_id")]

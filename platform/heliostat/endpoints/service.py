@@ -27,7 +27,7 @@ from heliostat.endpoints.smoke import SmokeDesk, SmokeRequest
 from heliostat.endpoints.states import DeploymentState, IllegalDeploymentMove
 from heliostat.endpoints.steps import Act, Cancel, Forget, Memory, Move, Note, Say, TrySmoke, step, without_serve
 from heliostat.endpoints.usage import Collector
-from heliostat.endpoints.wishes import wish_of
+from heliostat.endpoints.wishes import Calm, wish_of
 from heliostat.endpoints.world import World
 from heliostat.endpoints.writer import HttpOptions, Writer
 from heliostat.store import Store, StoreUnavailable, moves
@@ -92,6 +92,7 @@ class EndpointService:
         self.collector = Collector(parts.store, parts.folders, parts.clock_ms)
         self._writer = Writer(parts.rest, parts.http.choose)
         self._in_sync = False
+        self._calm = Calm()
         self._names: list[str] = []
         self._wake = threading.Event()
 
@@ -231,6 +232,7 @@ class EndpointService:
             if row.state != DeploymentState.READY or not seen.grant(row).holds:
                 continue
             wish = wish_of(row, self.parts.folders.wishes, now_ms)
+            wish = self._calm.steadied(row.id, row.wish, wish, now_ms)
             if wish != row.wish:
                 self.parts.store.write(partial(self._ask_for, deployment=row.id, wish=wish, now_ms=now_ms))
                 self.parts.control.changed(row.job)

@@ -14,6 +14,24 @@ from heliostat_serving.spec import version_app, wish_file
 from heliostat.store.endpoint_tables import Deployment
 
 OLD_MS = 30_000
+CALM_MS = 30_000
+
+
+class Calm:
+    """A wish may rise at once and falls only after half a minute: a policy knows nothing for a while after each change of its cap."""
+
+    def __init__(self) -> None:
+        self._lower_since_ms: dict[int, int] = {}
+
+    def steadied(self, deployment: int, asked: int, wish: int, now_ms: int) -> int:
+        """What to ask for, where `asked` is asked for now."""
+        if wish >= asked:
+            self._lower_since_ms.pop(deployment, None)
+            return wish
+        if now_ms - self._lower_since_ms.setdefault(deployment, now_ms) < CALM_MS:
+            return asked
+        del self._lower_since_ms[deployment]
+        return wish
 
 
 def wish_of(row: Deployment, folder: Path, now_ms: int) -> int:

@@ -40,12 +40,12 @@ class Lending:
                     await self._lend(ref, lease)
 
     async def occupants(self, lease: Lease, refs: Iterable[SlotRef] | None = None) -> list[Occupant]:
-        """Who still holds the loan's devices (or those of `refs`)."""
+        """The loan's own replicas that still hold its devices (or those of `refs`). A stranger there is the watchdog's affair."""
         wanted = [ref for ref in (lease.held if refs is None else refs) if self._slots.is_lent(ref.slot)]
         seen = await self._occupants.snapshot()
         found = [
             Occupant("", actor.node, actor.id, actor.pid, f"actor {actor.class_name} {actor.name}".strip())
-            for actor in loans.sitting_on(seen.actors, wanted)
+            for actor in loans.sitting_on(loans.borrowers(seen.actors, lease), wanted)
         ]
         whole = [ref for ref in (lease.held if refs is None else refs) if not self._slots.is_lent(ref.slot)]
         return found + await self._occupants.of([Place.of_slot(ref) for ref in whole])

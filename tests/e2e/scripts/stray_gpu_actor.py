@@ -6,6 +6,9 @@ import time
 
 import ray
 
+PAUSE_S = 8
+"""Somebody who asks again at once, for ever, would win every freed GPU."""
+
 
 class Stray:
     def hold(self) -> bool:
@@ -26,6 +29,7 @@ def main() -> None:
             ray.get(actor.hold.remote())
         except ray.exceptions.RayActorError:
             print("stray was killed", flush=True)
+            time.sleep(PAUSE_S)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from heliostat.endpoints.service import EndpointService, Parts
 from heliostat.endpoints.smoke import SmokeDesk, SmokeRequest
 from heliostat.endpoints.writer import HttpOptions
 from heliostat.queuefile import parse
-from heliostat.store.endpoint_tables import Deployment, Endpoint
+from heliostat.store.endpoint_tables import Deployment, Endpoint, EndpointKey
 from heliostat.store.inserting import insert_row
 from heliostat.store.model_tables import Model, ModelVersion
 from heliostat.submission import Capacity
@@ -45,33 +45,39 @@ class FixedHttp:
         return HttpOptions()
 
 
+class Link:
+    """Posts into the plant's inbox of the moment."""
+
+    def __init__(self, plant: ServingPlant) -> None:
+        self._plant = plant
+
+    def said(self, job: str, attempt: int, what: str, text: str) -> None:
+        LoopLink(self._plant.inbox).said(job, attempt, what, text)
+
+    def cancel(self, job: str) -> None:
+        LoopLink(self._plant.inbox).cancel(job)
+
+    def changed(self, job: str) -> None:
+        LoopLink(self._plant.inbox).changed(job)
+
+
 class ServingPlant(Plant):
     """smoke: what a smoke request is answered ("" is good)."""
 
     def __init__(self, folder: Path, *, gpus: int = 2, cpu_milli: int = 4_000) -> None:
         self.smoke: Callable[[SmokeRequest], str] = lambda request: ""
         self.smoked: list[tuple[str, int]] = []
-        self.serve: FakeServe | None = None
+        self.serve = FakeServe(lambda: self.cluster.now_ms)
         self._next_tick_ms = 0
         super().__init__(folder, gpus=gpus, cpu_milli=cpu_milli)
         self.settle()
 
     def restart_control(self) -> None:
-        self.serve = self.serve or FakeServe(lambda: self.cluster.now_ms)
         self._calls: list[Callable[[], None]] = []
-        inbox_of = self
-
-        class Link(LoopLink):
-            def __init__(self) -> None: ...
-
-            @property
-            def _inbox(self) -> Any:  # Any: the plant's inbox of the moment
-                return inbox_of.inbox
-
         parts = Parts(
             store=self.store,
             rest=self.serve,
-            control=Link(),
+            control=Link(self),
             clock_ms=lambda: self.cluster.now_ms,
             http=FixedHttp(),
             own_keys=OwnKeys(self.folder / "own_key"),
@@ -88,8 +94,6 @@ class ServingPlant(Plant):
 
     def settle(self) -> None:
         super().settle()
-        if self.serve is None:
-            return
         for _ in range(10):
             calls, self._calls[:] = list(self._calls), []
             for call in calls:
@@ -163,7 +167,10 @@ class ServingPlant(Plant):
         return str(made.id)
 
     def revoke(self, key_id: str) -> None:
-        self.change(lambda s, row: keys.revoke(s, rows.key(s, key_id), row, ACTOR, self.cluster.now_ms))
+        def work(session: Any, row: Endpoint) -> None:
+            keys.revoke(session, session.get_one(EndpointKey, key_id), row, ACTOR, self.cluster.now_ms)
+
+        self.change(work)
 
     def wish(self, app: str, replicas: int) -> None:
         """What the version's policy leaves for us."""
@@ -174,9 +181,8 @@ class ServingPlant(Plant):
 
     def grant(self, app: str) -> int:
         """What the policy of an application was told last."""
-        assert self.serve is not None
         scaling = self.serve.apps[app].config["deployments"][0]["autoscaling_config"]
-        return int(scaling["policy"]["policy_kwargs"]["grant"])
+        return int(scaling["max_replicas"])
 
     # ---- looking -------------------------------------------------------------------------------------------------------
 
@@ -193,10 +199,8 @@ class ServingPlant(Plant):
 
     def shares(self, endpoint: str = "digits") -> dict[str, int]:
         """What the gateway was told last, by version; only what has traffic."""
-        assert self.serve is not None
         targets = self.serve.user_config(f"gw-{endpoint}")["targets"]
         return {version_label(target["n"]): target["weight"] for target in targets if target["weight"]}
 
     def gateway_keys(self, endpoint: str = "digits") -> set[str]:
-        assert self.serve is not None
         return {key["id"] for key in self.serve.user_config(f"gw-{endpoint}")["keys"]}

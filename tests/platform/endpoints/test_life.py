@@ -23,14 +23,15 @@ def plant(tmp_path: Path, migrated_store: Path) -> Iterator[ServingPlant]:
 
 def test_grant_put_smoke_then_weights(plant: ServingPlant) -> None:
     row = plant.deploy()
-    seen = []
+    seen: list[str] = []
     for _ in range(100):
         plant.advance(100, 100)
         state = plant.deployment().state
         if not seen or seen[-1] != state:
             seen.append(state)
         if state != "ready":
-            assert plant.endpoint().weights == {}, "no traffic before the smoke request was answered"
+            endpoint = plant.endpoint()
+            assert endpoint is not None and endpoint.weights == {}, "no traffic before the smoke request was answered"
     assert seen[-1] == "ready" and seen[0] in ("waiting", "starting")
     assert plant.smoked == [("digits", 1)]
     assert plant.shares() == {"v1": 100}
@@ -205,8 +206,7 @@ def test_a_version_waits_while_the_cpus_are_taken(plant: ServingPlant) -> None:
 def test_replicas_follow_the_wish_and_are_clipped_to_the_grant(plant: ServingPlant) -> None:
     row = plant.deploy(replicas_min=1, replicas_max=3, cpus=1.0)
     plant.reach("ready")
-    policy = plant.serve.apps["ep-digits-v1"].config["deployments"][0]["autoscaling_config"]["policy"]
-    assert policy["policy_kwargs"]["grant"] == 1
+    assert plant.grant("ep-digits-v1") == 1
     plant.wish("ep-digits-v1", 3)
     plant.until(lambda: plant.grant("ep-digits-v1") == 3, "the grant to grow to the wish")
     assert plant.job(row.job).max_tasks == 3
@@ -229,7 +229,7 @@ def test_scale_to_zero_is_serves_own_affair_within_the_grant(plant: ServingPlant
     plant.deploy(replicas_min=0, replicas_max=2)
     plant.reach("ready")
     scaling = plant.serve.apps["ep-digits-v1"].config["deployments"][0]["autoscaling_config"]
-    assert scaling["min_replicas"] == 0 and scaling["max_replicas"] == 2
+    assert scaling["min_replicas"] == 0 and scaling["max_replicas"] == 1, "its grant is one replica"
 
 
 def test_a_gpu_version_holds_a_slot_until_it_is_removed(plant: ServingPlant) -> None:
@@ -237,6 +237,7 @@ def test_a_gpu_version_holds_a_slot_until_it_is_removed(plant: ServingPlant) -> 
     plant.reach("ready")
     (lease,) = [lease for lease in plant.leases() if lease.job == row.job]
     assert [len(place["slots"]) for place in lease.places] == [1]
+    assert plant.bridge is not None
     assert plant.bridge.ledger.leases[row.job].app == "ep-digits-v1"
     plant.submit("training", gpus=2, kind="command")
     plant.advance(2_000)

@@ -14,6 +14,7 @@ from heliostat.endpoints import access_log
 from heliostat.endpoints.render import Folders
 from heliostat.endpoints.smoke import SmokeRequest
 from heliostat.endpoints.usage import Collector, add_up
+from heliostat.endpoints.wishes import Calm
 from heliostat.endpoints.writer import contains
 from heliostat.store import Store
 from heliostat.store.endpoint_tables import Endpoint, EndpointUsage
@@ -125,6 +126,15 @@ def test_the_access_log_is_turned_over(tmp_path: Path, monkeypatch: pytest.Monke
 )
 def test_what_serve_shows_contains_what_was_put(shown: Any, wanted: Any, same: bool) -> None:
     assert contains(shown, wanted) is same
+
+
+def test_a_wish_rises_at_once_and_falls_when_it_stays_low() -> None:
+    calm = Calm()
+    assert calm.steadied(1, 1, 3, 0) == 3
+    assert calm.steadied(1, 3, 1, 1_000) == 3
+    assert calm.steadied(1, 3, 3, 20_000) == 3, "a dip"
+    assert calm.steadied(1, 3, 1, 25_000) == 3
+    assert calm.steadied(1, 3, 2, 60_000) == 2
 
 
 def test_a_smoke_request_is_one_row_of_zeros() -> None:
