@@ -20,6 +20,8 @@ from heliostat.store.endpoint_tables import Deployment, Endpoint
 
 S = DeploymentState
 SMOKE_TRIES = 3
+FORGOTTEN_MS = 3_000
+"""After this every replica of a gateway has forgotten a version that was taken out of its configuration."""
 STARTED, RESIZED, RELEASED, BROKEN = "started", "resized", "released", "broken"
 
 
@@ -124,7 +126,7 @@ def _deployment(world: World, row: Deployment, serve: ServeState, memory: Memory
     state = S(row.state)
     match state:
         case S.RETIRING:
-            return acts + _retiring(row, grant, app, serve, memory)
+            return acts + _retiring(world.now_ms, row, grant, app, serve, memory)
         case S.FAILED | S.GONE:
             return acts
         case _:
@@ -201,12 +203,14 @@ def _ready(row: Deployment, grant: Grant, app: Application | None) -> list[Act]:
     return [Say(row.job, grant.attempt, STARTED)] if grant.state == "starting" else []
 
 
-def _retiring(row: Deployment, grant: Grant, app: Application | None, serve: ServeState, memory: Memory) -> list[Act]:
+def _retiring(
+    now_ms: int, row: Deployment, grant: Grant, app: Application | None, serve: ServeState, memory: Memory
+) -> list[Act]:
     """First the gateway forgets it, then its job ends, then Serve lets its replicas go, then it is gone."""
     if grant.ended:
         return [Move(row, S.GONE, "Nothing of it is left.")] if app is None else []
     gateway = serve.applications.get(gateway_app(row.endpoint))
-    settled = gateway is None or gateway.status != "DEPLOYING"
+    settled = gateway is None or (gateway.status != "DEPLOYING" and now_ms - row.state_since_ms >= FORGOTTEN_MS)
     return [Cancel(row.job)] if memory.in_sync and settled and grant.state != "cancelling" else []
 
 
