@@ -170,7 +170,7 @@ class Runner:
             seen: set[CodeType] = set()
             began = time.process_time()
             sys.setprofile(recorder(codes, seen))
-            item.config.hook.pytest_runtest_protocol(item=item, nextitem=item)
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
             sys.setprofile(None)
             took[item.nodeid] = time.process_time() - began
             for code in seen:
@@ -185,7 +185,7 @@ class Runner:
             resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
             mutant.exchange()
             for item in items:
-                item.config.hook.pytest_runtest_protocol(item=item, nextitem=item)
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
                 if session.testsfailed:
                     os._exit(KILLED)
             os._exit(SURVIVED)
@@ -217,7 +217,7 @@ def main() -> int:
     chosen = random.Random(options.seed).sample(everything, min(options.number, len(everything)))
     runner = Runner(sorted(chosen, key=lambda mutant: mutant.name))
     pytest.main(
-        [*options.tests, *LEFT_OUT, "-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:terminal"],
+        [*options.tests, *LEFT_OUT, "-q", "--no-header", "-p", "no:cacheprovider"],
         plugins=[runner],
     )
     if runner.tried < len(chosen):
