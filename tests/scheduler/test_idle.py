@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -29,7 +30,7 @@ class Case:
     """The holder is measured window by window, then somebody waits (or not). `tasks`: what the holder has in the end."""
 
     say: str
-    readings: list[tuple[int | None, bool]]
+    readings: Sequence[tuple[int | None, bool]]
     tasks: int
     holder: JobSpec = ELASTIC
     waiting: JobSpec | None = EQUAL

@@ -22,7 +22,7 @@ def parent_task() -> tuple[list[int], str]:
     return ray.get(gpu_task.remote(0))  # type: ignore[no-any-return]
 
 
-@ray.remote(num_gpus=0.5)  # type: ignore[untyped-decorator]
+@ray.remote(num_gpus=0.5)
 class Half:
     def where(self) -> list[int]:
         return [int(index) for index in ray.get_gpu_ids()]
@@ -63,7 +63,7 @@ if __name__ == "__main__":
     if "tasks" in sys.argv:
         tell("tasks", ray.get([gpu_task.remote(0.5) for _ in range(4)]))
         tell("nested", ray.get(parent_task.remote()))
-        halves = [Half.remote() for _ in range(4)]
+        halves = [Half.remote() for _ in range(4)]  # type: ignore[attr-defined]
         tell("halves", sorted(ray.get([half.where.remote() for half in halves])))
         del halves
     if "data" in sys.argv:

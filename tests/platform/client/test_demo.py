@@ -96,7 +96,15 @@ def told(**changes: Any) -> Told:
     process = cast("subprocess.Popen[bytes]", Ended(changes.get("returncode", 0)))
     child = Child("ray job submit", process, Path("/nowhere"))
     explanation = changes.get("explanation", {"sentence": "waits", "remedies": [{"kind": "wait"}]})
-    return Told(jobs, explanation, "job-u", (child, child), changes.get("borrowed", borrowed()), changes.get("served", SERVED), 170.0)
+    return Told(
+        jobs,
+        explanation,
+        "job-u",
+        (child, child),
+        changes.get("borrowed", borrowed()),
+        changes.get("served", SERVED),
+        170.0,
+    )
 
 
 def moved(before: str, after: str, data: dict[str, Any] | None = None, *, at: str = ORDERED, code: str = "") -> Any:

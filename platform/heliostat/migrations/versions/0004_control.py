@@ -20,4 +20,3 @@ def upgrade() -> None:
     op.execute("UPDATE attempt SET gone_ms = ended_ms")
     op.add_column("node", sa.Column("cordon", sa.String(length=16), nullable=False, server_default=""))
     op.create_index(op.f("ix_metric_job_name_id"), "metric", ["job", "name", "id"])
-
