@@ -27,9 +27,9 @@ install: $(STAMP)  ## Create .venv from constraints.txt
 demo: $(STAMP)  ## Three acts on logical GPUs: preemption, elastic training, a model behind HTTP; about four minutes
 	$(BIN)/helio demo $(ARGS)
 
-test: $(STAMP)  ## Unit tests in seconds, then the few tests that start Ray
+test: $(STAMP)  ## Unit tests, then those that start Ray, but for the slow ones
 	$(BIN)/python -m pytest -q tests --ignore=tests/e2e
-	$(BIN)/python -m pytest -q tests/e2e
+	$(BIN)/python -m pytest -q tests/e2e -m 'not slow'
 
 lint: $(STAMP)  ## ruff, mypy --strict, import contracts, layout guard
 	$(BIN)/ruff check .
@@ -38,7 +38,7 @@ lint: $(STAMP)  ## ruff, mypy --strict, import contracts, layout guard
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m tests.layout_guard
 
-e2e: $(STAMP)  ## Only the tests that start Ray
+e2e: $(STAMP)  ## All tests that start Ray, the slow ones too (about half an hour)
 	$(BIN)/python -m pytest -q tests/e2e
 
 sim: $(STAMP)  ## Replay the shared scheduling scenarios

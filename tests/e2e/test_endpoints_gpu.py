@@ -21,7 +21,7 @@ from heliostat_jobs.recipes import wine_forest
 
 from tests.e2e.ray_cluster import free_ports
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600), pytest.mark.slow]
 OPTIONS = UpOptions(gpus=2, object_store_bytes=200_000_000, port=free_ports(1)[0], i_have_a_firewall=True)
 ROW = [[13.2, 1.78, 2.14, 11.2, 100.0, 2.65, 2.76, 0.26, 1.28, 4.38, 1.05, 3.4, 1050.0]]
 STRAY = Path(__file__).parent / "scripts" / "stray_gpu_actor.py"

@@ -16,7 +16,7 @@ from heliostat_serving.spec import Scale, wish_file
 
 from tests.e2e.serve_world import Load, ServeWorld, kill9, serve_world, until
 
-pytestmark = [pytest.mark.ray]
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 CLIENTS = 4
 PAUSE_S = 0.005
 """What the model takes per call, so that calls are in flight when something dies."""

@@ -154,6 +154,7 @@ def test_trials_follow_the_lease_and_the_next_attempt_goes_on(world: LeaseWorld,
     assert {group for group in world.groups() if group not in groups} == set(), "no group was made for a trial"
 
 
+@pytest.mark.slow
 def test_a_trainer_inside_a_trial_takes_its_workers_from_the_same_lease(world: LeaseWorld, tmp_path: Path) -> None:
     run, log = tmp_path / "run", tmp_path / "steps.jsonl"
     lease = world.grant("job-trainers", world.slots[:2])
@@ -175,6 +176,7 @@ def test_a_trainer_inside_a_trial_takes_its_workers_from_the_same_lease(world: L
     no_step_twice(log, "lr", 60)
 
 
+@pytest.mark.slow
 def test_schedulers_of_tune_work_as_they_are(world: LeaseWorld, tmp_path: Path) -> None:
     lease = world.grant("job-schedulers", world.slots[:1])
     driver = world.start(lease, tmp_path, [SEARCH, "asha,pbt", str(tmp_path / "steps.jsonl"), "6"])
