@@ -104,6 +104,7 @@ def test_a_result_that_leaves_its_folder_is_an_event_of_a_job_that_succeeded() -
     assert typed("helio", "model", "show", "stolen").returncode == 3
 
 
+@pytest.mark.slow
 def test_a_function_is_trained_and_its_checkpoint_becomes_a_model(home: Path, tmp_path: Path) -> None:
     job = Client(load(home=home, environ={})).train(reports_a_model, config={"width": 4}, register="made")
     version = job.model()

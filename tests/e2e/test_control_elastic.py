@@ -48,6 +48,7 @@ def states(house: House, job: str) -> list[str]:
     return [event["to"] for event in events if event["kind"] == "job_moved"]
 
 
+@pytest.mark.slow
 def test_a_plain_script_says_in_fit_what_it_needs_and_its_driver_waits_for_it(house: House, tmp_path: Path) -> None:
     holder = house.submit(kind="command", command=["sleep", "600"], gpus=1)
     house.wait(lambda: house.job(holder)["state"] == "running", "one GPU to be held")

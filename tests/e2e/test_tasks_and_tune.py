@@ -66,6 +66,7 @@ def test_everything_with_a_gpu_runs_in_the_lease(world: LeaseWorld, tmp_path: Pa
     assert world.groups() == groups
 
 
+@pytest.mark.slow
 def test_a_program_that_declared_nothing_asks_and_waits(world: LeaseWorld, tmp_path: Path) -> None:
     lease = world.grant("job-asks", slots=())
     driver = world.start(lease, tmp_path, [WORK, "fit"], HELIOSTAT_DISCOVER="1")

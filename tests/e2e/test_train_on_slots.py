@@ -107,6 +107,7 @@ def test_orders_and_resume(world: LeaseWorld, stray: Any, tmp_path: Path) -> Non
     assert not has_started(stray)
 
 
+@pytest.mark.slow
 def test_a_script_that_ignores_the_mark_is_ended_at_the_deadline_and_resumes_in_place(
     world: LeaseWorld, tmp_path: Path
 ) -> None:
@@ -132,6 +133,7 @@ def test_a_script_that_ignores_the_mark_is_ended_at_the_deadline_and_resumes_in_
     assert world.slot_states() == ["CREATED"] * 2
 
 
+@pytest.mark.slow
 def test_a_range_of_workers_follows_the_lease_without_losing_a_step(world: LeaseWorld, tmp_path: Path) -> None:
     run, steps = tmp_path / "run", tmp_path / "run" / STEPS_FILE
     groups = world.groups()
