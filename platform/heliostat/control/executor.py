@@ -191,7 +191,10 @@ class Executor(Parking):
             return
         if attempt.state is JobState.ADMITTED:
             self.moved(attempt, JobState.STARTING, None, out, now_ms)
-        if attempt.phase in (Phase.GRANTING, Phase.LAUNCHING):  # a driver that waited may be faster than the reply to its grant
+        if attempt.phase in (
+            Phase.GRANTING,
+            Phase.LAUNCHING,
+        ):  # a driver that waited may be faster than the reply to its grant
             attempt.phase, attempt.due_ms = Phase.RUNNING, None
         attempt.running_since_ms = now_ms
         self.failures.pop(attempt.job, None)
