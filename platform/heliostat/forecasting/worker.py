@@ -30,9 +30,11 @@ from heliostat.store import StoreError, database
 Json = dict[str, Any]  # Any: JSON
 NICE = 10
 PAUSE_S = 2.0
-SHARE = 2.0
+SHARE = 10.0
 """After a refresh that took t seconds the next begins no sooner than SHARE x t later."""
 AGAIN_S = 60.0
+QUIET_SHARE = 100.0
+"""Without a new cycle of the scheduler the next refresh begins after AGAIN_S and QUIET_SHARE x t: at rest, 1 % of a core at most."""
 KNOWN_S = 30.0
 READ_BYTES = 1 << 16
 
@@ -62,6 +64,8 @@ class Worker:
         self._refreshing = False
         self._next_refresh = 0.0
         self._refreshed_at = 0.0
+        self._again_s = AGAIN_S
+        self._refreshed_cycle = -1
 
     def run(self, stdin: int) -> int:
         buffer = bytearray()
@@ -84,7 +88,7 @@ class Worker:
     def _patience(self) -> float:
         if self._refreshing:
             return 1.0
-        due = self._next_refresh if self._stale else self._refreshed_at + AGAIN_S
+        due = self._next_refresh if self._stale else self._refreshed_at + self._again_s
         return min(AGAIN_S, max(0.05, due - time.monotonic()))
 
     # -- what comes in
@@ -116,11 +120,10 @@ class Worker:
 
     def _refresh(self) -> None:
         now = time.monotonic()
-        old = now - self._refreshed_at > AGAIN_S
+        old = now - self._refreshed_at > self._again_s
         if self._refreshing or now < self._next_refresh or not (self._stale or old):
             return
         self._stale = False
-        self._refreshed_at = now
         self._next_refresh = now + PAUSE_S
         try:
             known = self._ready()
@@ -128,6 +131,9 @@ class Worker:
             self._say({"trouble": str(error)})
             self._mirror = Mirror(self._read)
             return
+        if self._mirror.cycle == self._refreshed_cycle and not old:
+            return  # what was committed was no decision: our own estimates, for example
+        self._refreshed_at, self._refreshed_cycle = now, self._mirror.cycle
         if not self._mirror.engine.state.waiting.keys:
             return
         self._refreshing = True
@@ -165,6 +171,7 @@ class Worker:
             took_s = float(answer.get("answer", {}).get("took_s", 0.0))
             self._next_refresh = time.monotonic() + max(PAUSE_S, SHARE * took_s)
             self._refreshed_at = time.monotonic()
+            self._again_s = max(AGAIN_S, QUIET_SHARE * took_s)
         self._say(answer)
 
     def _end(self) -> None:
