@@ -1,7 +1,11 @@
 """The order of the data belongs to the run: any split into attempts and world sizes sees the same batches."""
 
+import json
+
 import numpy as np
 import pytest
+from heliostat_jobs.recipes import digits_data
+from heliostat_jobs.recipes.digits_artifact import SIGNATURE
 from heliostat_jobs.recipes.digits_data import BatchOrder, digest, load
 
 ORDER = BatchOrder(images=1438, batch_size=48, seed=7)
@@ -56,3 +60,9 @@ def test_workers_are_a_number_or_a_range() -> None:
 
     assert arguments(["--workers", "3"]).workers == 3 and arguments(["--workers", "1-4"]).workers == (1, 4)
     assert len(load(7).train_x) == TRAINING_IMAGES
+
+
+def test_the_inputs_alone_are_what_an_endpoint_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    digits_data.main(["--first", "2", "--inputs"])
+    told = json.loads(capsys.readouterr().out)
+    assert list(told) == [tensor.name for tensor in SIGNATURE.inputs] and np.shape(told["images"])[0] == 2

@@ -90,9 +90,13 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Print the first held-out images of a split and their labels as JSON.")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--first", type=int, default=100)
+    parser.add_argument("--inputs", action="store_true", help="only what an endpoint takes: the images")
     args = parser.parse_args(argv)
     data = load(args.seed)
     count = max(0, min(args.first, len(data.test_x)))
+    if args.inputs:
+        print(json.dumps({"images": data.test_x[:count].tolist()}))
+        return
     body = {
         "seed": args.seed,
         "split": digest(data.test_ids),

@@ -100,7 +100,7 @@ class Endpoint:
                 return self
             if not found or found[0]["state"] in ("failed", "retiring"):
                 raise _not_served(self.name, found[0] if found else None)
-            line = f"{found[0]['version']} {found[0]['state']}: {found[0]['reason']}"
+            line = ": ".join(filter(None, (f"{found[0]['version']} {found[0]['state']}", found[0]["reason"])))
             if told is not None and line != last:
                 told(line)
             last = line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import click
@@ -14,6 +15,7 @@ from heliostat.client.job import Job
 from heliostat.wire.errors import ExitCode
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
+README = (DOCS.parent / "README.md").read_text()
 PLATFORM = Path(settings.__file__).parent
 CLI = (DOCS / "cli.md").read_text()
 SDK = (DOCS / "sdk.md").read_text()
@@ -68,3 +70,29 @@ def test_every_method_of_a_job_is_documented() -> None:
         name for name in vars(Job) if not name.startswith("_") and name not in ("is_over", "failure", "wait_async")
     ]
     assert [name for name in names if f".{name}" not in SDK] == []
+
+
+def shown() -> list[str]:
+    """Every `helio` line of the README's consoles and sentences, without what follows in a comment."""
+    lines = re.findall(r"^\$ (?:KEY=\$\()?(helio [^\n#]*?)\)?\s*(?:#.*)?$", README, re.MULTILINE)
+    return lines + [line for line in re.findall(r"`(helio [^`]+)`", README) if " " in line]
+
+
+@pytest.mark.parametrize("line", shown())
+def test_every_command_of_the_readme_can_be_typed(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in re.findall(r"[\w-]+\.(?:yaml|json)", line):
+        (tmp_path / name).touch()
+    command: click.Command | None = cli
+    context = click.Context(cli, obj=None)
+    words = shlex.split(line)[1:]
+    while isinstance(command, click.Group):
+        name = words.pop(0)
+        context = click.Context(command, parent=context, info_name=name)
+        command = command.get_command(context, name)
+    assert command is not None, line
+    command.make_context(line, words, parent=context)
+
+
+def test_the_readme_shows_commands() -> None:
+    assert len(shown()) > 12
