@@ -60,10 +60,9 @@ def deploy(
     endpoints = _endpoints(app)
     given = {key: value for key, value in asked.items() if value is not None}
     endpoint = endpoints.deploy(model, name, **given)
-    version = endpoint.deployments[-1]["version"]
     if wait:
         try:
-            endpoint.wait_ready(timeout, version=version, told=None if as_json else hint)
+            endpoint.wait_ready(timeout, told=None if as_json else hint)
         except ServiceError as error:
             endpoint.refresh()
             if not error.code.startswith("deployment_"):
@@ -73,7 +72,8 @@ def deploy(
     if as_json:
         show_json(endpoint.data)
         return ExitCode.OK
-    show(f"{name} {version} {endpoint.deployments[-1]['state']}  {endpoint.url}")
+    state = next((row["state"] for row in endpoint.deployments if row["version"] == endpoint.deployed), "gone")
+    show(f"{name} {endpoint.deployed} {state}  {endpoint.url}")
     hint(f"next: helio key create {name}   helio endpoint call {name} --file input.json")
     return ExitCode.OK
 

@@ -43,6 +43,8 @@ class Endpoint:
         self._data = data
         self._key = key
         self._predictor: Predictor | None = None
+        self.deployed = ""
+        """The version that `deploy` made and `wait_ready` waits for; "" for an endpoint that was only read."""
 
     @property
     def name(self) -> str:
@@ -89,7 +91,8 @@ class Endpoint:
         version: str = "",
         told: Callable[[str], None] | None = None,
     ) -> Self:
-        """Until its newest version (or this one) is ready. Raises ServiceError with the reason when it failed."""
+        """Until this version is ready: the one that was deployed, or the newest. Raises ServiceError with the reason when it failed."""
+        version = version or self.deployed
         patience_s, caller = seconds(timeout, "timeout"), self._endpoints.caller
         until = None if patience_s is None else caller.now() + patience_s
         last = ""
@@ -210,8 +213,14 @@ class Endpoints:
             "batch_wait_ms": batch_wait_ms,
         }
         body = {name: value for name, value in asked.items() if value is not None}
-        self.caller.json("POST", f"/endpoints/{segment(endpoint)}/deployments", body)
-        return self.get(endpoint, key)
+        if "/" in endpoint:  # no path can carry it
+            raise BadRequest(
+                f"{endpoint!r} is no name of an endpoint.", remedy="Lower-case letters, digits and hyphens, up to 40."
+            )
+        made = self.caller.json("POST", f"/endpoints/{segment(endpoint)}/deployments", body)
+        found = self.get(endpoint, key)
+        found.deployed = made["version"]  # somebody else may have deployed meanwhile
+        return found
 
     def ls(self) -> Listing[EndpointJson]:
         items = self.caller.json("GET", "/endpoints")["items"]

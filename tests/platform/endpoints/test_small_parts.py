@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from heliostat.client.endpoints import replica_range
+from heliostat.client.endpoints import Endpoints, replica_range
 from heliostat.client.prediction import Predictor, named, plain
 from heliostat.endpoints import access_log
 from heliostat.endpoints.render import Folders
@@ -18,7 +18,7 @@ from heliostat.endpoints.wishes import Calm
 from heliostat.endpoints.writer import contains
 from heliostat.store import Store
 from heliostat.store.endpoint_tables import Endpoint, EndpointUsage
-from heliostat.wire.call import Retry
+from heliostat.wire.call import Caller, Retry
 from heliostat.wire.errors import BadRequest, ConnectionFailed, HeliostatError, Unauthenticated
 from heliostat.wire.transport import Request, Response, Stream, TransportError
 from sqlalchemy import select
@@ -270,3 +270,40 @@ def test_arrays_become_lists() -> None:
             return [1, 2]
 
     assert plain([Array(), (3, Array())]) == [[1, 2], [3, [1, 2]]]
+
+
+# ---- deployments by the SDK --------------------------------------------------------------------------------------------------
+
+
+def answer(document: dict[str, Any]) -> Response:  # Any: JSON
+    return Response(200, {"content-type": "application/json"}, json.dumps(document).encode())
+
+
+def endpoint_with(**states: str) -> Response:
+    rows = [{"version": version, "state": state, "reason": ""} for version, state in states.items()]
+    return answer({"name": "digits", "url": "http://h:1/endpoints/digits", "state": "ready", "deployments": rows})
+
+
+def endpoints(*answers: Response) -> Endpoints:
+    time = Time()
+    caller = Caller(
+        Script(*answers), token="t", url="http://h:2", user_agent="test", sleep=time.sleep, clock=time.clock
+    )
+    return Endpoints(caller)
+
+
+def test_a_deployment_waits_for_its_own_version_when_somebody_deployed_after_it() -> None:
+    told: list[str] = []
+    made = endpoints(
+        answer({"version": "v1"}),
+        endpoint_with(v1="waiting", v2="ready"),
+        endpoint_with(v1="checking", v2="ready"),
+        endpoint_with(v1="ready", v2="ready"),
+    ).deploy("digits:1", "digits")
+    made.wait_ready("1m", told=told.append)
+    assert made.deployed == "v1" and told == ["v1 checking"]
+
+
+def test_a_name_that_no_path_carries_is_refused_before_anything_is_sent() -> None:
+    with pytest.raises(BadRequest, match="no name of an endpoint"):
+        endpoints(answer({})).deploy("digits:1", "../x")
