@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,9 +111,9 @@ def doctor(app: App, as_json: bool) -> int:
         show_json({"findings": [asdict(finding) for finding in findings]})
     else:
         widest = max(len(finding.check) for finding in findings)
-        for finding in findings:
+        for finding, following in zip_longest(findings, findings[1:]):
             show(f"{MARKS.get(finding.status, '?')} {finding.check:<{widest}}  {finding.text}")
-            if finding.fix:
+            if finding.fix and (following is None or following.fix != finding.fix):  # one fix under a run of listeners
                 show(f"  {'':<{widest}}  fix: {finding.fix}")
     return ExitCode.SERVICE if failed else ExitCode.OK
 

@@ -86,3 +86,13 @@ def test_doctor(helio: Helio, monkeypatch: pytest.MonkeyPatch, status: str, code
     mark = {"ok": "✔", "warn": "!", "fail": "✖"}[status]
     assert told.out == f"✔ ray_version  Ray 2.60.0\n{mark} disk         2 GiB free\n               fix: Free some.\n"
     assert helio("doctor", "--json").json["findings"][0]["check"] == "ray_version"
+
+
+def test_findings_with_one_fix_say_it_once(helio: Helio, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ("gcs on :::6379", "raylet on :::6380")
+    findings = [local.Finding("listener", "warn", text, "Keep a firewall in front.") for text in texts]
+    monkeypatch.setattr(local, "doctor", lambda settings: findings)
+    assert helio("doctor").out.splitlines() == [
+        *(f"! listener  {text}" for text in texts),
+        "            fix: Keep a firewall in front.",
+    ]
