@@ -71,9 +71,9 @@ def foretold(seed: int) -> tuple[list[Event], int, Course, whatif.Verdict]:
     return edit, runs_ms, edited, whatif.compare(unedited(), edited, engine, edit)
 
 
-def happened(edit: list[Event], runs_ms: int) -> Day:
+def happened(edit: list[Event], runs_ms: int, day_seed: int = DAY_SEED) -> Day:
     """The day again, with the edit applied at noon."""
-    day = at_noon(DAY_SEED)
+    day = at_noon(day_seed)
     for event in edit:
         if isinstance(event, JobSubmitted):
             day.left[event.job.id], day.specs[event.job.id] = runs_ms, event.job

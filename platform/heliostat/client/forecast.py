@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]  # Any: JSON
 DAY_S = 24 * 3600.0
+COLUMNS = ("job", "queue", "change", "before", "after", "by_s", "after_from", "after_until")
 WHATIF_S, REPLAY_S = 150.0, 630.0
 """How long an answer may take."""
 
@@ -24,7 +25,8 @@ WHATIF_S, REPLAY_S = 150.0, 630.0
 class WhatIf(Listing[Row]):
     """The jobs that would start at another time, the soonest first. `raw` is the API's document.
 
-    Columns: job, queue, change (earlier, later, new), before, after, by_s.
+    Columns: job, queue, change (earlier, later, new), before, after, by_s; after_from and after_until, between which `after` lies
+    for the share of the jobs that `raw["band_share"]` names (None: too many jobs wait for that).
     """
 
     def __init__(self, raw: Row) -> None:
@@ -45,8 +47,8 @@ class WhatIf(Listing[Row]):
     def to_dataframe(self) -> Any:  # Any: a pandas.DataFrame; the SDK itself does without pandas
         """The rows as a DataFrame with times and timedeltas; needs pandas."""
         pandas = import_module("pandas")
-        frame = pandas.DataFrame(list(self), columns=["job", "queue", "change", "before", "after", "by_s"])
-        for name in ("before", "after"):
+        frame = pandas.DataFrame(list(self), columns=list(COLUMNS))
+        for name in ("before", "after", "after_from", "after_until"):
             frame[name] = pandas.to_datetime(frame[name], utc=True)
         frame["by"] = pandas.to_timedelta(frame.pop("by_s"), unit="s")
         return frame

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from heliostat_scheduler.forecast.bands import Band
 from heliostat_scheduler.forecast.whatif import Loser, Shift, Verdict
 
 MOST_SHIFTS = 2_000
@@ -17,13 +19,19 @@ def time_of(at_ms: int | None) -> str | None:
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def of_verdict(verdict: Verdict, as_of_ms: int, took_s: float) -> Json:
-    """`rows` has one entry per job that starts at another time, the soonest first."""
+def of_verdict(
+    verdict: Verdict, bands: Mapping[str, Band], band_share: float | None, as_of_ms: int, took_s: float
+) -> Json:
+    """`rows` has one entry per job that starts at another time, the soonest first.
+
+    band_share: for how many of them the start lies between `after_from` and `after_until`; None: no bands were computed.
+    """
     shifts = [shift for shift in verdict.shifts if not shift.job_id.startswith("~")]
     return {
         "as_of": time_of(as_of_ms),
         "until": time_of(verdict.until_ms),
-        "rows": [_shift(shift, verdict) for shift in shifts[:MOST_SHIFTS]],
+        "rows": [_shift(shift, verdict, bands) for shift in shifts[:MOST_SHIFTS]],
+        "band_share": band_share,
         "earlier": sum(shift.earlier for shift in shifts),
         "later": sum(not shift.earlier for shift in shifts),
         "evicted": [_loser(loser) for loser in verdict.evicted],
@@ -38,7 +46,8 @@ def of_verdict(verdict: Verdict, as_of_ms: int, took_s: float) -> Json:
     }
 
 
-def _shift(shift: Shift, verdict: Verdict) -> Json:
+def _shift(shift: Shift, verdict: Verdict, bands: Mapping[str, Band]) -> Json:
+    band = bands.get(shift.job_id)
     return {
         "job": "(new)" if shift.job_id == verdict.new_job else shift.job_id,
         "queue": shift.queue,
@@ -46,6 +55,8 @@ def _shift(shift: Shift, verdict: Verdict) -> Json:
         "after": time_of(shift.after_ms),
         "by_s": None if shift.by_ms is None else shift.by_ms / 1000,
         "change": "new" if shift.job_id == verdict.new_job else "earlier" if shift.earlier else "later",
+        "after_from": None if band is None else time_of(band.low_ms),
+        "after_until": None if band is None else time_of(band.high_ms),
     }
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from heliostat_scheduler.core import Engine, codec
-from heliostat_scheduler.core.events import JobSubmitted
+from heliostat_scheduler.core.events import Event, JobSubmitted
 from heliostat_scheduler.core.model import JobSpec
 from heliostat_scheduler.forecast import (
     Correction,
@@ -24,6 +24,7 @@ from heliostat_scheduler.forecast import (
     waiting_jobs,
 )
 from heliostat_scheduler.forecast import whatif as what
+from heliostat_scheduler.forecast.bands import FEWEST, PAIRS, bands, held_share
 from heliostat_scheduler.forecast.future import Rest
 
 from heliostat.control import explaining
@@ -37,6 +38,7 @@ SAMPLES = 16
 FEWEST_SAMPLES = 3
 REFRESH_BUDGET_S = 20.0
 PLAN_BUDGET_S = 4.0
+BAND_BUDGET_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +81,37 @@ def refresh(engine: Engine, known: Known, now_ms: int) -> Json:
 
 
 def whatif(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
-    """The future with and without the edit, at the median lengths; who will be submitted is left out unless asked for."""
+    """The future with and without the edit, at the median lengths; who will be submitted is left out unless asked for.
+
+    While few jobs wait, the same in futures with drawn lengths: how sure it is.
+    """
     began = time.monotonic()
     horizon_ms = min(LONGEST_HORIZON_MS, int(asked.get("horizon_ms") or HORIZON_MS))
     events = edits.events_of(engine, asked, known.flavors)
-    rest = median(known.lengths)
-    coming = like_before(known.recent, rest, now_ms, horizon_ms, 0) if asked.get("arrivals") else []
     grid = what.grid_for(engine, horizon_ms)
-    base, edited = both(
-        lambda: what.course_of(engine, now_ms, rest, coming, horizon_ms, (), grid),
-        lambda: what.course_of(engine, now_ms, rest, coming, horizon_ms, events, grid),
-    )
+
+    def course(rest: Rest, seed: int, edit: Sequence[Event]) -> Course:
+        coming = like_before(known.recent, rest, now_ms, horizon_ms, seed) if asked.get("arrivals") else []
+        return what.course_of(engine, now_ms, rest, coming, horizon_ms, edit, grid)
+
+    rest = median(known.lengths)
+    base, edited = both(lambda: course(rest, 0, ()), lambda: course(rest, 0, events))
     verdict = what.compare(base, edited, engine, events, coarse=bool(grid.first_ms))
-    return answers.of_verdict(verdict, now_ms, time.monotonic() - began)
+
+    def drawn(seeds: range) -> list[tuple[Course, Course]]:
+        pairs = []
+        for seed in seeds:
+            draw = known.lengths.draw(seed)
+            pairs.append((course(draw, seed, ()), course(draw, seed, events)))
+            if time.monotonic() - began > BAND_BUDGET_S:
+                break
+        return pairs
+
+    halves = ([], []) if verdict.coarse else both(lambda: drawn(range(1, PAIRS, 2)), lambda: drawn(range(0, PAIRS, 2)))
+    pairs = [*halves[0], *halves[1]]
+    told = bands(pairs) if len(pairs) >= FEWEST else {}
+    sure = held_share(len(pairs)) if told else None
+    return answers.of_verdict(verdict, told, sure, now_ms, time.monotonic() - began)
 
 
 def plan(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:

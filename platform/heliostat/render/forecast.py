@@ -51,6 +51,7 @@ def whatif_text(told: Json, now: datetime, width: int = 0, most: int = SHOWN) ->
         f"{cost.get('delivered_gpu_hours', 0):+} GPU-hours delivered"
     )
     if rows:
+        share = told.get("band_share")
         shown = [
             (
                 row["job"],
@@ -59,10 +60,20 @@ def whatif_text(told: Json, now: datetime, width: int = 0, most: int = SHOWN) ->
                 _in(row["before"], now) if row["change"] != "new" else "-",
                 _in(row["after"], now),
                 _by(row),
+                *(() if share is None else (_between(row, now),)),
             )
             for row in rows[:most]
         ]
-        lines += ["", table(("JOB", "QUEUE", "CHANGE", "NOW", "THEN", "BY"), shown, width=width)]
+        heads = (
+            "JOB",
+            "QUEUE",
+            "CHANGE",
+            "NOW",
+            "THEN",
+            "BY",
+            *(() if share is None else (f"{percent(share)} BETWEEN",)),
+        )
+        lines += ["", table(heads, shown, width=width)]
         if len(rows) > most:
             lines.append(f"... and {len(rows) - most} more (--json has all)")
     if evicted:
@@ -72,6 +83,11 @@ def whatif_text(told: Json, now: datetime, width: int = 0, most: int = SHOWN) ->
         ]
         lines += ["", table(("EVICTED", "QUEUE", "TIMES", "FIRST", "WHY", "FOR"), shown, width=width)]
     return "\n".join(lines)
+
+
+def _between(row: Json, now: datetime) -> str:
+    low, high = _in(row.get("after_from"), now), _in(row.get("after_until"), now)
+    return low if low == high else f"{low} .. {high.removeprefix('in ')}"
 
 
 def _by(row: Json) -> str:

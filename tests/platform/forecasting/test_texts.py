@@ -45,13 +45,21 @@ def test_a_coarse_whatif_says_so() -> None:
     assert "times to within about a third of the distance" in whatif_text({**VERDICT, "exact": False}, NOW)
 
 
+def test_a_whatif_says_between_which_times_a_job_starts() -> None:
+    between = {"after_from": "2026-11-22T12:05:00Z", "after_until": "2026-11-22T14:00:00Z"}
+    text = whatif_text({**VERDICT, "band_share": 0.9, "rows": [{**VERDICT["rows"][0], **between}]}, NOW)
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "JOB QUEUE CHANGE NOW THEN BY 90 % BETWEEN" in lines
+    assert "a research earlier in 2h in 1h -1h in 5m .. 2h" in lines
+
+
 def test_the_rows_of_the_sdk_are_a_list_a_text_and_a_dataframe() -> None:
     told = WhatIf(VERDICT)
     assert (
         [row["job"] for row in told] == ["a", "b", "(new)"] and told.evicted[0]["job"] == "c" and "EVICTED" in str(told)
     )
     frame = told.to_dataframe()
-    assert list(frame.columns) == ["job", "queue", "change", "before", "after", "by"]
+    assert list(frame.columns) == ["job", "queue", "change", "before", "after", "after_from", "after_until", "by"]
     assert frame["by"][0].total_seconds() == -3600 and frame["after"].isna().tolist() == [False, True, False]
 
 

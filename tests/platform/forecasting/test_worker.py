@@ -85,6 +85,10 @@ def test_it_estimates_answers_and_refuses(lived: Plant, asker: Asker) -> None:
     changed = asker.ask(2, {"ask": "whatif", "cancel": ["long"], "horizon_ms": 3_600_000})["answer"]
     moved = {row["job"]: row for row in changed["rows"]}
     assert moved["late"]["change"] == "earlier" and changed["exact"] is True
+    assert changed["band_share"] == 0.9, "nineteen futures with drawn run times"
+    assert moved["late"]["after_from"] == moved["late"]["after_until"] == moved["late"]["after"], (
+        "its GPUs are free at once"
+    )
 
     nodes = asker.ask(3, {"ask": "whatif", "nodes": ["+1xgpu:2"]})["answer"]
     assert {row["job"] for row in nodes["rows"]} == {"late"}
