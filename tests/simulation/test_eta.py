@@ -6,8 +6,11 @@ import random
 from argparse import Namespace
 from pathlib import Path
 
+import pytest
 from heliostat_scheduler.forecast.eta import Scored
-from heliostat_scheduler.simulator.eta.command import difference, run
+from heliostat_scheduler.simulator.eta.command import run
+from heliostat_scheduler.simulator.eta.scoring import corrected, difference
+from heliostat_scheduler.simulator.eta.telling import Told
 
 
 def trace(folder: Path, jobs: int = 90, seed: int = 2) -> Namespace:
@@ -22,16 +25,32 @@ def trace(folder: Path, jobs: int = 90, seed: int = 2) -> Namespace:
             f"j{index},{rng.choice('ab')},{at},{int(rng.lognormvariate(7.5, 1))},{rng.choice((1, 1, 2, 4, 8))}"
         )
     rows.write_text("\n".join(lines) + "\n")
-    return Namespace(trace=rows, vcs=vcs, warm_days=0.04, days=2.0, share=0.5, samples=3)
+    return Namespace(trace=rows, vcs=vcs, record=folder / "record", apart=False, share=0.5, samples=3)
 
 
-def test_jobs_that_wait_are_told_when_they_start(tmp_path: Path) -> None:
-    told = run(trace(tmp_path))
+@pytest.mark.parametrize("apart", [False, True])
+def test_jobs_that_wait_are_told_when_they_start(tmp_path: Path, apart: bool) -> None:
+    asked = trace(tmp_path)
+    asked.apart = apart
+    told = run(asked)
     ours, naive = told["told"], told["naive"]
     assert isinstance(ours, dict) and isinstance(naive, dict)
-    assert ours["jobs"] == naive["jobs"] > 10
+    assert told["waited"] > told["jobs"] == ours["jobs"] == naive["jobs"] > 10  # type: ignore[operator]
     assert set(told["per_vc"]) == {"a", "b"}  # type: ignore[call-overload]
     assert ours["pinball_s"] < naive["pinball_s"]
+    again = run(asked)
+    assert {**again, "wall_s": 0} == {**told, "wall_s": 0}, "nothing is computed twice, and the answer stays"
+
+
+def test_an_estimate_is_corrected_by_outcomes_from_before_it_only() -> None:
+    def row(index: int, at_s: int, waited_s: int) -> Told:
+        return Told(f"j{index}", "q", at_s, 1000 * waited_s, 600_000, 900_000, 8, (0, 0), (0, 0))
+
+    early = [row(index, 10 * index, 1_800) for index in range(30)]
+    before, after = row(40, 1_000, 1_800), row(41, 3_000, 1_800)
+    told = corrected([*early, before, after])
+    assert told[-2].p90_ms == 900_000, "nobody has started yet"
+    assert told[-1].p90_ms == pytest.approx(1_800_000, rel=0.01)
 
 
 def test_the_interval_of_a_difference() -> None:

@@ -17,9 +17,9 @@ from heliostat_scheduler.forecast import (
     Correction,
     Course,
     Estimate,
-    Future,
     Lengths,
     estimates,
+    futures,
     like_before,
     waiting_jobs,
 )
@@ -55,24 +55,24 @@ def median(lengths: Lengths) -> Rest:
     return lambda spec, ran_ms: lengths.rest_ms(spec, ran_ms, 0.5)
 
 
-def futures(engine: Engine, known: Known, now_ms: int, horizon_ms: int, budget_s: float) -> list[Course]:
+def possible(
+    engine: Engine, known: Known, now_ms: int, horizon_ms: int, budget_s: float, wanted: frozenset[str]
+) -> list[Course]:
     """As many possible futures as the budget allows, at least a few; the engine stays as it is."""
-    began, courses = time.monotonic(), []
+    until = time.monotonic() + budget_s
+
+    def enough(done: int) -> bool:
+        return done >= FEWEST_SAMPLES and time.monotonic() > until
+
     grid = what.grid_for(engine, horizon_ms)
-    for seed in range(SAMPLES):
-        draw = known.lengths.draw(seed)
-        coming = like_before(known.recent, draw, now_ms, horizon_ms, seed)
-        courses.append(Future(engine.fork(), now_ms, draw, coming, grid=grid).run(now_ms + horizon_ms))
-        if seed + 1 >= FEWEST_SAMPLES and time.monotonic() - began > budget_s:
-            break
-    return courses
+    return futures(engine, known.lengths, known.recent, now_ms, horizon_ms, range(SAMPLES), grid, wanted, enough)
 
 
 def refresh(engine: Engine, known: Known, now_ms: int) -> Json:
     """An estimate for every waiting job: as computed (`raw`) and as told. Waits in milliseconds from `made_ms`."""
     began = time.monotonic()
     jobs = [spec.id for spec in waiting_jobs(engine)]
-    courses = futures(engine, known, now_ms, HORIZON_MS, REFRESH_BUDGET_S)
+    courses = possible(engine, known, now_ms, HORIZON_MS, REFRESH_BUDGET_S, frozenset(jobs))
     rows = []
     for raw in estimates(courses, jobs):
         told = known.correction.correct(raw)
@@ -120,7 +120,7 @@ def plan(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
     told = explaining.of_submission(engine, spec, now_ms)
     copy = engine.fork()
     copy.apply(JobSubmitted(spec), now_ms)
-    courses = futures(copy, known, now_ms, HORIZON_MS, PLAN_BUDGET_S)
+    courses = possible(copy, known, now_ms, HORIZON_MS, PLAN_BUDGET_S, frozenset({spec.id}))
     (raw,) = estimates(courses, [spec.id])
     now = Estimate(spec.id, spec.queue, 0, 0, len(courses))
     eta = now if told["starts_now"] else known.correction.correct(raw)

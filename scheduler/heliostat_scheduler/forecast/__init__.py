@@ -3,6 +3,7 @@
 from heliostat_scheduler.forecast.arrivals import like_before
 from heliostat_scheduler.forecast.eta import Correction, Estimate, estimates
 from heliostat_scheduler.forecast.future import Arrival, Course, Future, Grid, waiting_jobs
+from heliostat_scheduler.forecast.futures import futures
 from heliostat_scheduler.forecast.lengths import Lengths, Ran
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Lengths",
     "Ran",
     "estimates",
+    "futures",
     "like_before",
     "waiting_jobs",
 ]

@@ -89,10 +89,16 @@ def _openb(command: argparse.ArgumentParser) -> None:
 def _eta(command: argparse.ArgumentParser) -> None:
     command.add_argument("--trace", type=Path, required=True)
     command.add_argument("--vcs", type=Path, required=True, help="nodes of each tenant (columns vc, nodes_P2)")
-    command.add_argument("--warm-days", type=float, default=7.0, help="days before the first estimate")
-    command.add_argument("--days", type=float, default=24.0, help="days with estimates")
-    command.add_argument("--share", type=float, default=0.05, help="share of the submissions that get an estimate")
-    command.add_argument("--samples", type=_positive, default=8, help="possible futures per estimate")
+    command.add_argument(
+        "--record",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="where the passes are kept; an interrupted study goes on there",
+    )
+    command.add_argument("--apart", action="store_true", help="each tenant a cluster of its own, without lending")
+    command.add_argument("--share", type=float, default=1.0, help="share of the jobs that waited which get an estimate")
+    command.add_argument("--samples", type=_positive, default=16, help="possible futures per estimate; live: 16")
     command.set_defaults(run=eta.run)
 
 
