@@ -33,6 +33,13 @@ class DeploymentRequest(Model):
     batch_wait_ms: float = 0.0
 
 
+class ScaleRequest(Model):
+    """Equal numbers: so many replicas. Else between them, by load."""
+
+    replicas_min: int
+    replicas_max: int
+
+
 class ServedModel(Model):
     name: str
     version: int

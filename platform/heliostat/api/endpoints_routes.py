@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from heliostat.access import Action, Principal
 from heliostat.api import endpoint_shapes as shapes
@@ -13,7 +14,18 @@ from heliostat.api import endpoint_views as views
 from heliostat.api.answers import PROBLEMS, answer
 from heliostat.api.doors import Caller, Doors, TheDoors, need, request_id
 from heliostat.api.idempotency import InFlight
-from heliostat.endpoints import Actor, DeployRequest, KeyRequest, access_log, deploying, keys, removing, rows, traffic
+from heliostat.endpoints import (
+    Actor,
+    DeployRequest,
+    KeyRequest,
+    access_log,
+    deploying,
+    keys,
+    removing,
+    rows,
+    scaling,
+    traffic,
+)
 from heliostat.endpoints.errors import unknown_deployment, unknown_endpoint, unknown_key
 from heliostat.endpoints.names import version_number
 from heliostat.store.endpoint_tables import Deployment, Endpoint, EndpointKey
@@ -47,15 +59,8 @@ async def deploy(
     The answer comes before anything is started: read the endpoint until the version is `ready` or `failed`.
     """
     need(caller, Action.SUBMIT)
-    now = doors.clock_ms()
-    around = deploying.Surroundings(
-        principal=caller,
-        file=doors.queue_file(),
-        capacity=await doors.capacity_now(),
-        folders=doors.registry.folders,
-        now_ms=now,
-        request_id=request_id(request),
-    )
+    around = await _surroundings(request, doors, caller)
+    now = around.now_ms
     ready = deploying.prepare(DeployRequest(endpoint=name, **body.model_dump()), around)
     flights: InFlight = request.app.state.in_flight
     with flights.call(request, caller, await request.body(), now) as call:
@@ -74,6 +79,27 @@ async def deploy(
     doors.control.submitted(str(ready.job.values["id"]))
     doors.endpoints.look()
     return response
+
+
+@router.patch(
+    "/endpoints/{name}/deployments/{version}", operation_id="scale_deployment", response_model=shapes.Endpoint
+)
+async def scale_deployment(
+    name: str, version: str, body: shapes.ScaleRequest, request: Request, doors: TheDoors, caller: Caller
+) -> Response:
+    """Another number of replicas, fixed or as a range. None is restarted; more of them come as the scheduler grants them."""
+    need(caller, Action.CHANGE)
+    around = await _surroundings(request, doors, caller)
+
+    def work(session: Session) -> tuple[Endpoint, str]:
+        row = seen(session, name, caller)
+        found = _deployment_of(session, row, version)
+        scaling.scale(session, row, found, body.replicas_min, body.replicas_max, around)
+        return row, found.job
+
+    endpoint, job = await doors.store.awrite(work)
+    doors.control.changed(job)
+    return await run_in_threadpool(_changed, doors, endpoint)
 
 
 @router.delete("/endpoints/{name}", operation_id="remove_endpoint", status_code=202, response_model=shapes.Endpoint)
@@ -218,6 +244,17 @@ def seen(session: Session, name: str, caller: Principal) -> Endpoint:
     if row is None or not caller.sees(row.project):
         raise unknown_endpoint(name)
     return row
+
+
+async def _surroundings(request: Request, doors: Doors, caller: Principal) -> deploying.Surroundings:
+    return deploying.Surroundings(
+        principal=caller,
+        file=doors.queue_file(),
+        capacity=await doors.capacity_now(),
+        folders=doors.registry.folders,
+        now_ms=doors.clock_ms(),
+        request_id=request_id(request),
+    )
 
 
 def actor_of(caller: Principal, request: Request) -> Actor:

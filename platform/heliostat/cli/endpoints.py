@@ -153,6 +153,17 @@ def traffic(app: App, name: str, shares: tuple[str, ...], as_json: bool) -> None
     _changed(app, _endpoints(app).get(name).traffic(_weights(shares)), as_json)
 
 
+@endpoint.command("scale")
+@click.argument("name")
+@click.argument("version", required=False, default="", metavar="[vN]")
+@click.option("--replicas", required=True, metavar="N|LEAST..MOST", help="0..N lets it sleep.")
+@json_option
+@pass_app
+def scale(app: App, name: str, version: str, replicas: str, as_json: bool) -> None:
+    """Another number of replicas of a version (the newest): helio endpoint scale digits v2 --replicas 1..3."""
+    _changed(app, _endpoints(app).get(name).scale(replicas, version), as_json)
+
+
 @endpoint.command("rollback")
 @click.argument("name")
 @json_option

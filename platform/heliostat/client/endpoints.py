@@ -116,6 +116,12 @@ class Endpoint:
         self._data = self._endpoints.traffic(self.name, weights)
         return self
 
+    def scale(self, replicas: Replicas, version: str = "") -> Self:
+        """Another number of replicas of a version (default: the newest): `3`, or a range for its load to choose from, `"1..3"`."""
+        label = version or (self.deployments[-1]["version"] if self.deployments else "v1")
+        self._data = self._endpoints.scale(self.name, label, replicas)
+        return self
+
     def rollback(self) -> Self:
         """Back to the split before the last change."""
         self._data = self._endpoints.rollback(self.name)
@@ -236,6 +242,12 @@ class Endpoints:
     def traffic(self, name: str, weights: Mapping[str, int]) -> EndpointJson:
         body = {"weights": dict(weights)}
         return cast("EndpointJson", self.caller.json("PUT", f"/endpoints/{segment(name)}/traffic", body))
+
+    def scale(self, name: str, version: str, replicas: Replicas) -> EndpointJson:
+        least, most = replica_range(replicas)
+        path = f"/endpoints/{segment(name)}/deployments/{segment(version)}"
+        body = {"replicas_min": least, "replicas_max": most}
+        return cast("EndpointJson", self.caller.json("PATCH", path, body))
 
     def rollback(self, name: str) -> EndpointJson:
         return cast("EndpointJson", self.caller.json("POST", f"/endpoints/{segment(name)}/rollback"))

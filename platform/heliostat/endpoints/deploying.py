@@ -119,8 +119,12 @@ def store(session: Session, ready: Prepared) -> Deployment:
         remedy = f"Remove one that has no traffic: helio endpoint rm {endpoint.name} {version_label(living[0].number)}"
         raise EndpointError("too_many_versions", text, remedy, 409)
     if endpoint.mode == DIRECT and living:
-        text = f"Endpoint {endpoint.name} is in direct mode, which serves one version."
-        remedy = f"Remove it first (helio endpoint rm {endpoint.name}), or deploy to another endpoint without --direct."
+        text = (
+            f"Endpoint {endpoint.name} is in direct mode, which serves one version; its mode is fixed when it is made."
+        )
+        remedy = (
+            f"Deploy to another name without --direct, move its callers there, then: helio endpoint rm {endpoint.name}"
+        )
         raise EndpointError("direct_mode", text, remedy, 409)
     endpoint.last_number += 1
     endpoint.version += 1
@@ -147,7 +151,8 @@ def _endpoint(session: Session, ready: Prepared) -> Endpoint:
             )
         if asked.direct and found.mode != DIRECT:
             text = f"Endpoint {found.name} has a gateway; its mode is fixed when it is made."
-            raise EndpointError("direct_mode", text, "Leave --direct out, or use another endpoint.", 409)
+            remedy = "Leave --direct out; or deploy with --direct to another name, move its callers there, and remove this one."
+            raise EndpointError("direct_mode", text, remedy, 409)
         return found
     endpoint = Endpoint(
         name=asked.endpoint,
@@ -222,14 +227,19 @@ def _cpu_milli(asked: DeployRequest) -> int:
     return round((DEFAULT_CPUS if asked.cpus is None else asked.cpus) * 1000)
 
 
+def check_range(least: int, most: int) -> None:
+    """Raises EndpointError when this is no range of replicas."""
+    if not 0 <= least <= most or not 1 <= most <= MAX_REPLICAS:
+        text = f"Replicas {least}..{most} are no range between 0 and {MAX_REPLICAS}."
+        raise EndpointError("bad_request", text, "Write --replicas 2 or --replicas 1..3.", field="replicas")
+
+
 def _check(asked: DeployRequest) -> None:
     if not endpoint_ok(asked.endpoint):
         text = f"'{asked.endpoint[:80]}' is no name for an endpoint: lower-case letters, digits and '-', at most 40, a letter first."
         raise EndpointError("bad_request", text, "Change the name.", field="endpoint")
     least, most = asked.replicas_min, asked.replicas_max
-    if not 0 <= least <= most or not 1 <= most <= MAX_REPLICAS:
-        text = f"Replicas {least}..{most} are no range between 0 and {MAX_REPLICAS}."
-        raise EndpointError("bad_request", text, "Write --replicas 2 or --replicas 1..3.", field="replicas")
+    check_range(least, most)
     if asked.gpus not in (0, 1):
         text = f"A replica cannot have {asked.gpus:g} GPUs: it gets one, or none."
         raise EndpointError(

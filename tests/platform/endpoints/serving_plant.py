@@ -10,7 +10,7 @@ from typing import Any
 from heliostat.access import Principal, Role
 from heliostat.artifacts import ArtifactFolders
 from heliostat.control.endpoint_link import LoopLink
-from heliostat.endpoints import Actor, DeployRequest, KeyRequest, deploying, keys, removing, rows, traffic
+from heliostat.endpoints import Actor, DeployRequest, KeyRequest, deploying, keys, removing, rows, scaling, traffic
 from heliostat.endpoints.keys import OwnKeys
 from heliostat.endpoints.render import Folders
 from heliostat.endpoints.serve_rest import ServeUnreachable
@@ -126,17 +126,29 @@ class ServingPlant(Plant):
     def deploy(
         self, model: str = "digits:1", endpoint: str = "digits", who: Principal = ADMIN, **more: Any
     ) -> Deployment:
-        around = deploying.Surroundings(
+        around = self._around(who)
+        ready = deploying.prepare(DeployRequest(endpoint=endpoint, model=model, **more), around)
+        row = self.store.write(lambda session: deploying.store(session, ready))
+        self.told(row.job)
+        return row
+
+    def _around(self, who: Principal = ADMIN) -> deploying.Surroundings:
+        return deploying.Surroundings(
             principal=who,
             file=parse("queues: {default: {quota: unlimited}}"),
             capacity=Capacity(),
             folders=ArtifactFolders(str(self.folder / "artifacts")),
             now_ms=self.cluster.now_ms,
         )
-        ready = deploying.prepare(DeployRequest(endpoint=endpoint, model=model, **more), around)
-        row = self.store.write(lambda session: deploying.store(session, ready))
-        self.told(row.job)
-        return row
+
+    def scale(self, least: int, most: int, number: int = 1, endpoint: str = "digits") -> None:
+        row = self.deployment(number, endpoint)
+
+        def work(session: Any, found: Endpoint) -> None:
+            scaling.scale(session, found, session.get_one(Deployment, row.id), least, most, self._around())
+
+        self.change(work, endpoint)
+        LoopLink(self.inbox).changed(row.job)
 
     def told(self, job: str) -> None:
         from heliostat.control.messages import JobTold

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from heliostat.endpoints import EndpointError
+from heliostat.store import jobs
 from heliostat_serving.spec import version_app
 
 from tests.platform.endpoints.serving_plant import ServingPlant
@@ -244,3 +245,48 @@ def test_a_gpu_version_holds_a_slot_until_it_is_removed(plant: ServingPlant) -> 
     assert plant.state("training") == "queued", "one GPU is left, it needs two"
     plant.remove()
     plant.until(lambda: plant.state("training") == "running", "both GPUs to be free again")
+
+
+def test_scale_changes_a_fixed_number_without_a_restart(plant: ServingPlant) -> None:
+    row = plant.deploy(cpus=0.5)
+    plant.reach("ready")
+    puts = plant.serve.apps[version_app("digits", 1)].config["deployments"][0]
+    assert puts["num_replicas"] == 1
+
+    def replicas() -> int:
+        return int(plant.serve.apps[version_app("digits", 1)].config["deployments"][0]["num_replicas"])
+
+    plant.scale(3, 3)
+    plant.until(lambda: replicas() == 3, "three replicas to be granted and put")
+    assert plant.deployment().state == "ready" and plant.state(row.job) in ("running", "resizing")
+    plant.scale(1, 1)
+    plant.until(lambda: replicas() == 1, "one replica again")
+    plant.until(lambda: plant.state(row.job) == "running", "the job to have given the others back")
+    with plant.store.read() as session:
+        job = jobs.get(session, row.job)
+        assert (job.min_tasks, job.max_tasks) == (1, 1)
+
+
+def test_scale_turns_a_fixed_number_into_a_range_and_refuses_what_is_none(plant: ServingPlant) -> None:
+    plant.deploy()
+    plant.reach("ready")
+    plant.scale(1, 3)
+    plant.until(
+        lambda: "autoscaling_config" in plant.serve.apps[version_app("digits", 1)].config["deployments"][0],
+        "the policy to be put",
+    )
+    assert plant.grant(version_app("digits", 1)) == 1
+    for least, most in ((2, 1), (-1, 1), (0, 0), (1, 101)):
+        with pytest.raises(EndpointError) as refused:
+            plant.scale(least, most)
+        assert refused.value.code == "bad_request"
+    assert (plant.deployment().replicas_min, plant.deployment().replicas_max) == (1, 3)
+
+
+def test_what_failed_cannot_be_scaled(plant: ServingPlant) -> None:
+    plant.smoke = lambda request: "no"
+    plant.deploy()
+    plant.reach("failed")
+    with pytest.raises(EndpointError) as refused:
+        plant.scale(2, 2)
+    assert refused.value.code == "not_scalable"
