@@ -13,6 +13,7 @@ class DeploymentRequest(Model):
     """What is to be served: a registered version by reference (`digits@champion`, `digits:3`). replicas_min 0: it may sleep.
 
     weight: its share of the traffic in percent once it is ready (null: all of it). gpus: 0 or 1 per replica.
+    gateways: replicas of the endpoint's gateway (0: as it is; a new endpoint has one).
     """
 
     model: str
@@ -29,6 +30,7 @@ class DeploymentRequest(Model):
     direct: bool = False
     weight: int | None = None
     sticky: bool = False
+    gateways: int = 0
     max_batch: int = 0
     batch_wait_ms: float = 0.0
 
@@ -84,6 +86,7 @@ class EndpointSummary(Model):
     weights: dict[str, int]
     weights_before: dict[str, int]
     sticky: bool
+    gateways: int
     created_at: str
     created_by: str
     revision: int

@@ -31,6 +31,7 @@ def endpoint_view(session: Session, row: t.Endpoint, service: Endpoints) -> shap
         weights=_labels(row.weights),
         weights_before=_labels(row.weights_before),
         sticky=bool(row.settings.get("sticky")),
+        gateways=0 if row.mode == "direct" else int(row.settings.get("gateways", 1)),
         created_at=at(row.created_ms),
         created_by=row.created_by,
         revision=row.version,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
@@ -13,7 +13,9 @@ from heliostat.api import endpoint_shapes as shapes
 from heliostat.api import endpoint_views as views
 from heliostat.api.answers import PROBLEMS, answer
 from heliostat.api.doors import Caller, Doors, TheDoors, need, request_id
+from heliostat.api.endpoint_explaining import of_endpoint
 from heliostat.api.idempotency import InFlight
+from heliostat.api.masking import foreign_jobs, masked, named_in
 from heliostat.endpoints import (
     Actor,
     DeployRequest,
@@ -28,6 +30,7 @@ from heliostat.endpoints import (
 )
 from heliostat.endpoints.errors import unknown_deployment, unknown_endpoint, unknown_key
 from heliostat.endpoints.names import version_number
+from heliostat.store import jobs
 from heliostat.store.endpoint_tables import Deployment, Endpoint, EndpointKey
 
 router = APIRouter(prefix="/api/v1", tags=["endpoints"], responses=PROBLEMS)
@@ -48,6 +51,21 @@ def get_endpoint(name: str, doors: TheDoors, caller: Caller) -> Response:
     """One endpoint with its versions: state, weight, replicas, and the traceback of one that cannot start."""
     with doors.store.read() as session:
         return answer(views.endpoint_view(session, seen(session, name, caller), doors.endpoints))
+
+
+@router.get("/endpoints/{name}/explanation", operation_id="explain_endpoint")
+def explain_endpoint(
+    name: str, doors: TheDoors, caller: Caller, wait_s: Annotated[float, Query(ge=0, le=30)] = 0.0
+) -> dict[str, Any]:  # Any: JSON
+    """Why its versions have fewer replicas than they want: who holds what is missing, and what would help."""
+    with doors.store.read() as session:
+        shown = views.endpoint_view(session, seen(session, name, caller), doors.endpoints)
+        queues = {row.job: jobs.get(session, row.job).queue for row in shown.deployments}
+    explained = [(row, doors.control.explain(row.job, wait_s), queues[row.job]) for row in shown.deployments]
+    told = of_endpoint(shown, explained, doors.control.queue_usage())
+    with doors.store.read() as session:
+        hidden = foreign_jobs(session, set().union(*(named_in(why) for _, why, _ in explained)), caller)
+    return masked(told, hidden)
 
 
 @router.post("/endpoints/{name}/deployments", operation_id="deploy", status_code=201, response_model=shapes.Deployment)

@@ -39,6 +39,8 @@ def masked(document: dict[str, Any], foreign: set[str]) -> dict[str, Any]:  # An
 def named_in(explanation: dict[str, Any]) -> set[str]:  # Any: JSON
     """The jobs that an explanation speaks of."""
     found = set(explanation.get("blockers") or ())
+    if explanation.get("growth"):
+        found |= named_in(explanation["growth"])
     for past in explanation.get("story") or ():
         found |= set(past.get("for") or ())
     for remedy in explanation.get("remedies") or ():

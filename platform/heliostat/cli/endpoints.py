@@ -39,6 +39,7 @@ CALL_KEY_S = 120
 )
 @click.option("--direct", is_flag=True, help="One version without a gateway: no second hop, no split, no sleep.")
 @click.option("--sticky", is_flag=True, help="All calls of a key go to one version.")
+@click.option("--gateways", type=int, metavar="N", help="Replicas of the endpoint's gateway (a new endpoint has one).")
 @click.option("--max-batch", type=int, metavar="ROWS", help="Put requests together up to this many rows.")
 @click.option("--batch-wait-ms", type=float, metavar="MS", help="How long a call waits for company.")
 @click.option("--queue", metavar="NAME", help="Queue whose GPUs or CPUs its replicas use.")

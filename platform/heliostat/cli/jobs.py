@@ -9,7 +9,7 @@ import click
 
 from heliostat.cli.app import App, hint, json_option, pass_app, show, show_json
 from heliostat.cli.submit import priority_value
-from heliostat.render.explain import explanation_text, queue_text, remedies_text
+from heliostat.render.explain import endpoint_text, explanation_text, queue_text, remedies_text
 from heliostat.render.jobs import job_line
 
 if TYPE_CHECKING:
@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("job", required=False)
 @click.option("--queue", metavar="NAME", help="Explain a queue instead of a job.")
+@click.option("--endpoint", metavar="NAME", help="Explain an endpoint: why it has fewer replicas than it wants.")
 @json_option
 @pass_app
-def explain(app: App, job: str | None, queue: str | None, as_json: bool) -> None:
+def explain(app: App, job: str | None, queue: str | None, endpoint: str | None, as_json: bool) -> None:
     """Why JOB waits (or has what it has): the reason, its numbers, when it starts, and what would help, with the command to copy."""
-    if (job is None) == (queue is None):
-        raise click.UsageError("Name a JOB, or a queue with --queue NAME.")
+    if sum(name is not None for name in (job, queue, endpoint)) != 1:
+        raise click.UsageError("Name a JOB, or a queue with --queue NAME, or an endpoint with --endpoint NAME.")
+    if endpoint is not None:
+        of_endpoint = app.client().endpoint_calls.explain(endpoint)
+        show_json(of_endpoint) if as_json else show(endpoint_text(of_endpoint, app.now()))
+        return
     if queue is not None:
         of_queue = app.client().explain_queue(queue)
         show_json(of_queue) if as_json else show(queue_text(of_queue))

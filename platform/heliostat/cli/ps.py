@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from heliostat.cli.app import App, hint, json_option, pass_app, show, show_json, width
+from heliostat.render.explain import pressures
 from heliostat.render.jobs import details, job_table
 from heliostat.wire.shapes import STATES, TERMINAL_STATES
 
@@ -43,6 +44,8 @@ def ps(
         show_json({"items": jobs})
     elif jobs:
         show(job_table(jobs, app.now(), width()))
+        for line in pressures(client.queues()):
+            hint(line)
         if len(jobs) == limit:
             hint(f"The newest {limit}; more with --limit.")
     elif everything or state or queue or user:

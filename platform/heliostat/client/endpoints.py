@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self, cast
 
 from heliostat.client.asking import memory_bytes, seconds
-from heliostat.client.listing import Listing
+from heliostat.client.listing import EndpointExplanation, Listing
 from heliostat.client.prediction import Predictor, named
 from heliostat.render.endpoints import endpoint_card, endpoint_table, key_table
 from heliostat.wire.call import PATIENT, Caller, Retry, segment
 from heliostat.wire.errors import BadRequest, ServiceError, WaitTimeout
-from heliostat.wire.shapes import AccessJson, DeploymentJson, EndpointJson, KeyJson, UsageJson
+from heliostat.wire.shapes import AccessJson, DeploymentJson, EndpointExplanationJson, EndpointJson, KeyJson, UsageJson
 
 Replicas = int | str | tuple[int, int] | range
 POLL_S = 0.5
@@ -127,6 +127,10 @@ class Endpoint:
         self._data = self._endpoints.rollback(self.name)
         return self
 
+    def explain(self) -> EndpointExplanation:
+        """Why its versions have the replicas that they have, who holds what is missing, and what would help."""
+        return EndpointExplanation(self._endpoints.explain(self.name))
+
     def create_key(self, name: str = "", **limits: Any) -> KeyJson:  # Any: as Endpoints.create_key
         """A key of this endpoint; the handle uses it from now on when it had none."""
         made = self._endpoints.create_key(self.name, name, **limits)
@@ -190,6 +194,7 @@ class Endpoints:
         weight: int | None = None,
         direct: bool = False,
         sticky: bool = False,
+        gateways: int | None = None,
         queue: str | None = None,
         priority: str | int | None = None,
         preemptibility: str | None = None,
@@ -211,6 +216,7 @@ class Endpoints:
             "weight": weight,
             "direct": direct,
             "sticky": sticky,
+            "gateways": gateways,
             "queue": queue,
             "priority": priority,
             "preemptibility": preemptibility,
@@ -251,6 +257,10 @@ class Endpoints:
 
     def rollback(self, name: str) -> EndpointJson:
         return cast("EndpointJson", self.caller.json("POST", f"/endpoints/{segment(name)}/rollback"))
+
+    def explain(self, name: str, wait: float = 10.0) -> EndpointExplanationJson:
+        path = f"/endpoints/{segment(name)}/explanation"
+        return cast("EndpointExplanationJson", self.caller.json("GET", path, query={"wait_s": wait}))
 
     def remove(self, name: str, version: str = "") -> EndpointJson:
         path = f"/endpoints/{segment(name)}" + (f"/deployments/{segment(version)}" if version else "")

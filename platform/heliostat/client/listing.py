@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from html import escape
 from typing import TypeVar
 
-from heliostat.render.explain import explanation_text
-from heliostat.wire.shapes import ExplanationJson, MetricJson, RemedyJson
+from heliostat.render.explain import endpoint_text, explanation_text
+from heliostat.wire.shapes import EndpointExplanationJson, ExplanationJson, MetricJson, RemedyJson
 
 T = TypeVar("T")
 
@@ -91,6 +91,30 @@ class Explanation(Shown):
         return f"<Explanation {self.code}: {self.sentence}>"
 
     _repr_pretty_ = Shown._repr_pretty_  # IPython takes the first class that has this or a __repr__
+
+
+class EndpointExplanation(Shown):
+    """Why the versions of an endpoint have the replicas that they have. `raw` is the API's document."""
+
+    def __init__(self, raw: EndpointExplanationJson) -> None:
+        self.raw = raw
+
+    @property
+    def sentence(self) -> str:
+        return self.raw["sentence"]
+
+    @property
+    def short(self) -> int:
+        """Replicas that its versions want and are not granted."""
+        return sum(row["short"] for row in self.raw["versions"])
+
+    def text(self) -> str:
+        return endpoint_text(self.raw, datetime.now(UTC))
+
+    def __repr__(self) -> str:
+        return f"<EndpointExplanation {self.raw['endpoint']}: {self.sentence}>"
+
+    _repr_pretty_ = Shown._repr_pretty_  # as in Explanation
 
 
 class Metrics(Listing[MetricJson]):

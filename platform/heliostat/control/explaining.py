@@ -15,6 +15,7 @@ from heliostat_scheduler.core.reasons import sentence
 
 if TYPE_CHECKING:
     from heliostat_scheduler.core.explain import Check, Explanation
+    from heliostat_scheduler.core.wanting import Wanting
 
 from heliostat.store.reasons import reason_from
 from heliostat.store.tables import Job
@@ -28,10 +29,12 @@ def of_job(
     *,
     checks: Sequence[Check] = (),
     story: Sequence[dict[str, Any]] = (),
+    growth: dict[str, Any] | None = None,
     complete: bool = True,
 ) -> dict[str, Any]:  # Any: JSON
-    """Why the job is where it is. told: its explanation while it waits; else the reason of its last move, what protects it (`checks`)
-    and what happened to it so far (`story`). complete: False while remedies are still being tried."""
+    """Why the job is where it is. told: its explanation while it waits; else the reason of its last move, what protects it (`checks`),
+    what happened to it so far (`story`), and why it does not get all that it asks for (`growth`). complete: False while remedies are
+    still being tried."""
     waiting = told is not None
     reason = _reason(reason_from(job.reason) if job.reason is not None else None)
     return {
@@ -42,6 +45,7 @@ def of_job(
         "remedies_complete": complete,
         "checks": told["checks"] if told is not None else [_check(check) for check in checks],
         "story": list(story),
+        "growth": growth,
         "position": position if waiting else None,
         "estimated_start": told["estimated_start"] if told is not None else None,
         "as_of": time_of(now_ms),
@@ -56,6 +60,17 @@ def of_explanation(explanation: Explanation) -> dict[str, Any]:  # Any: JSON
         "checks": [_check(check) for check in explanation.checks],
         "position": explanation.position,
         "estimated_start": time_of(explanation.estimated_start_ms),
+    }
+
+
+def of_wanting(wanting: Wanting) -> dict[str, Any]:  # Any: JSON
+    """Why a job that holds something does not get more."""
+    return {
+        "tasks": wanting.tasks,
+        "wanted": wanting.wanted,
+        **_reason(wanting.reason),
+        "at": time_of(wanting.reason.until_ms),
+        "remedies": [_remedy(remedy) for remedy in wanting.remedies],
     }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from heliostat_scheduler.core import Check, QueueUsage, Reason
 from heliostat_scheduler.core.explain import glance, standing
+from heliostat_scheduler.core.wanting import wanting
 from sqlalchemy import select
 
 from heliostat.control import explaining
@@ -48,12 +49,14 @@ class Foretelling:
             few = self.forecaster is None or len(engine.state.book.jobs) <= FEW_JOBS
             if not waits:
                 checks = _standing(self.loop, job.id, now_ms)
+                more = wanting(engine, job.id, now_ms, tried=len(engine.state.book.jobs) <= FEW_JOBS)
             elif few:
                 told = explaining.of_explanation(engine.explain(job.id, now_ms))
             else:
                 told = explaining.of_explanation(glance(engine.state, job.id, now_ms))
         if not waits:
-            return explaining.of_job(job, None, None, now_ms, checks=checks, story=self._story(job.id))
+            growth = None if more is None else explaining.of_wanting(more)
+            return explaining.of_job(job, None, None, now_ms, checks=checks, story=self._story(job.id), growth=growth)
         if few:
             return explaining.of_job(job, told, told["position"], now_ms)
         whole = self._whole(job.id, now_ms, patience_s)

@@ -25,6 +25,7 @@ from heliostat.submission.shape import Shape
 
 MAX_REPLICAS = 100
 MAX_LIVING = 8
+MAX_GATEWAYS = 16
 DEFAULT_CPUS = 0.5
 GATEWAY, DIRECT = "gateway", "direct"
 
@@ -34,6 +35,7 @@ class DeployRequest:
     """model: a reference to a registered version. replicas_min 0: it may sleep. weight None: all traffic once it is ready.
 
     gpus: per replica, 0 or 1. cpus: per replica. options: batching and limits, as the data plane knows them.
+    gateways: replicas of the endpoint's gateway; 0: as many as it has, one for a new endpoint.
     """
 
     endpoint: str
@@ -51,6 +53,7 @@ class DeployRequest:
     direct: bool = False
     weight: int | None = None
     sticky: bool = False
+    gateways: int = 0
     max_batch: int = 0
     batch_wait_ms: float = 0.0
 
@@ -153,6 +156,8 @@ def _endpoint(session: Session, ready: Prepared) -> Endpoint:
             text = f"Endpoint {found.name} has a gateway; its mode is fixed when it is made."
             remedy = "Leave --direct out; or deploy with --direct to another name, move its callers there, and remove this one."
             raise EndpointError("direct_mode", text, remedy, 409)
+        if asked.gateways:
+            found.settings = {**found.settings, "gateways": asked.gateways}
         return found
     endpoint = Endpoint(
         name=asked.endpoint,
@@ -160,7 +165,7 @@ def _endpoint(session: Session, ready: Prepared) -> Endpoint:
         mode=DIRECT if asked.direct else GATEWAY,
         weights={},
         weights_before={},
-        settings={"sticky": asked.sticky},
+        settings={"sticky": asked.sticky, "gateways": asked.gateways or 1},
         last_number=0,
         version=1,
         created_ms=around.now_ms,
@@ -252,7 +257,10 @@ def _check(asked: DeployRequest) -> None:
     if asked.weight is not None and not 0 <= asked.weight <= 100:
         text = f"weight ({asked.weight}) is a percentage from 0 to 100."
         raise EndpointError("bad_request", text, "Change weight.", field="weight")
-    if asked.direct and (least == 0 or asked.sticky or asked.weight not in (None, 100)):
+    if not 0 <= asked.gateways <= MAX_GATEWAYS:
+        text = f"gateways ({asked.gateways}) is a number from 1 to {MAX_GATEWAYS}."
+        raise EndpointError("bad_request", text, "Change gateways.", field="gateways")
+    if asked.direct and (least == 0 or asked.sticky or asked.gateways or asked.weight not in (None, 100)):
         text = "Direct mode serves one version without a gateway: it cannot sleep, split or stick."
         raise EndpointError("direct_mode", text, "Leave --direct out, or the other options.", field="direct")
     if not 0 <= asked.max_batch <= 4096 or not 0 <= asked.batch_wait_ms <= 1000:

@@ -48,7 +48,7 @@ def endpoint_card(endpoint: EndpointJson, now: datetime, width: int = 0) -> str:
     items = [
         ("state", endpoint["state"]),
         ("url", endpoint["url"]),
-        ("mode", endpoint["mode"] + (", sticky by key" if endpoint["sticky"] else "")),
+        ("mode", _mode(endpoint)),
         ("owner", f"{endpoint['created_by']} in project {endpoint['project']}"),
     ]
     if endpoint["weights_before"]:
@@ -105,6 +105,12 @@ def usage_table(rows: Sequence[UsageJson], width: int = 0) -> str:
         for row in rows
     ]
     return table(("HOUR", "VERSION", "KEY", "STATUS", "REQUESTS", "ROWS", "BUSY"), cells, width=width)
+
+
+def _mode(endpoint: EndpointJson) -> str:
+    gateways = endpoint.get("gateways", 1)
+    several = f", {gateways} gateways" if gateways > 1 else ""
+    return endpoint["mode"] + several + (", sticky by key" if endpoint["sticky"] else "")
 
 
 def _shares(endpoint: EndpointJson) -> str:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from heliostat.render.amounts import by_flavor, clock, count, duration, parse_time, size
-from heliostat.wire.shapes import TERMINAL_STATES, CheckJson, ExplanationJson, RemedyJson
+from heliostat.wire.shapes import (
+    TERMINAL_STATES,
+    CheckJson,
+    EndpointExplanationJson,
+    ExplanationJson,
+    GrowthJson,
+    QueueJson,
+    RemedyJson,
+)
 
 AMOUNTS = frozenset({"needs", "free", "gap", "used", "limit", "quota", "entitled", "most", "lent", "borrowed"})
 EPOCH_MS = 10**12
@@ -27,12 +35,67 @@ def explanation_text(explanation: ExplanationJson, now: datetime) -> str:
         lines.append(f"  held by    {', '.join(explanation['blockers'])}")
     lines += _checks(explanation.get("checks") or [])
     lines += _story(explanation.get("story") or [])
-    remedies = explanation.get("remedies") or []
-    if remedies:
-        lines.append("  what would help")
-        for index, remedy in enumerate(remedies, 1):
-            lines += _remedy(index, remedy, now)
+    lines += _growth(explanation.get("growth"), now)
+    lines += _helps(explanation.get("remedies") or [], now)
     return "\n".join(lines)
+
+
+def endpoint_text(told: EndpointExplanationJson, now: datetime) -> str:
+    """Why an endpoint has the replicas that it has, version by version, and how pressed its queues are."""
+    lines = [f"endpoint {told['endpoint']} is {told['state']}: {told['sentence']}"]
+    for queue in told["queues"]:
+        if pressed := pressure(queue):
+            lines.append(f"  queue      {queue['name']}: {pressed}")
+    for row in told["versions"]:
+        lines += ["", f"{row['version']} is {row['state']}: {row['sentence']}"]
+        explanation = row["explanation"]
+        growth = explanation.get("growth")
+        if growth is not None:
+            lines += _growth(growth, now)[1:]
+            continue
+        if row["state"] != "waiting":
+            continue
+        if explanation.get("blockers"):
+            lines.append(f"  held by    {', '.join(explanation['blockers'])}")
+        lines += _place(explanation, now) + _checks(explanation.get("checks") or [])
+        lines += _helps(explanation.get("remedies") or [], now)
+    return "\n".join(lines)
+
+
+def pressure(queue: QueueJson) -> str:
+    """`2 GPU more are wanted than it holds`; "" for a queue that holds what it wants."""
+    parts = [
+        _amount(round(value * (1 if resource == "memory" else 1000)), resource)
+        for resource, value in sorted((queue.get("pressure") or {}).items())
+    ]
+    return f"{', '.join(parts)} more wanted than it holds" if parts else ""
+
+
+def pressures(queues: Sequence[QueueJson]) -> list[str]:
+    """A line for each queue with jobs that wants more than it holds."""
+    parents = {queue.get("parent") for queue in queues}
+    leaves = [queue for queue in queues if queue["name"] not in parents]
+    return [f"queue {queue['name']}: {pressed}" for queue in leaves if (pressed := pressure(queue))]
+
+
+def _growth(growth: GrowthJson | None, now: datetime) -> list[str]:
+    """Why it does not get more."""
+    if growth is None:
+        return []
+    lines = [f"  wants more  has {growth['tasks']} of {growth['wanted']} tasks; one more {growth['sentence']}"]
+    numbers = facts_text(growth.get("facts") or {})
+    if numbers:
+        lines.append(f"  numbers    {numbers}")
+    if growth.get("blockers"):
+        lines.append(f"  held by    {', '.join(growth['blockers'])}")
+    return lines + _helps(growth.get("remedies") or [], now)
+
+
+def _helps(remedies: list[RemedyJson], now: datetime) -> list[str]:
+    lines = ["  what would help"] if remedies else []
+    for index, remedy in enumerate(remedies, 1):
+        lines += _remedy(index, remedy, now)
+    return lines
 
 
 def remedies_text(explanation: ExplanationJson, now: datetime) -> str:

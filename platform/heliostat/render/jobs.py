@@ -56,7 +56,18 @@ def why(job: JobJson, now: datetime) -> str:
     if state in TERMINAL_STATES:
         return outcome(job)
     again = f"attempt {job['attempts']}" if job.get("attempts", 1) > 1 else ""
-    return "; ".join(part for part in (sentence, again) if part)
+    return "; ".join(part for part in (sentence, _replicas(job), again) if part)
+
+
+def _replicas(job: JobJson) -> str:
+    """Of a serving job: the pressure of its endpoint."""
+    tasks = job.get("tasks") or {}
+    held, wanted = tasks.get("running") or 0, tasks.get("max") or 0
+    if job.get("kind") != "serve" or not held:
+        return ""
+    if held >= wanted:
+        return f"{held} {'replica' if held == 1 else 'replicas'}"
+    return f"{held} of {wanted} replicas that its load asks for: helio explain {job.get('id', '')}"
 
 
 def starts_in(job: JobJson, now: datetime) -> str:

@@ -25,6 +25,8 @@ ELASTIC_KINDS: frozenset[str] = frozenset({"ray", "train", "tune"})
 
 
 SERVE = "serve"
+RESTART_COST_MS = 10_000
+"""What a restart is thought to cost a job. A replica that serves is started beside the others and costs them nothing."""
 """The kind whose tasks are replicas of an endpoint: it grows and shrinks with what its load asks for."""
 
 
@@ -159,6 +161,7 @@ def core_spec(job: Job) -> JobSpec:
         kind=job.kind,
         template=f"{job.user}/{job.name}",
         elastic=job.kind == SERVE or (job.kind in ELASTIC_KINDS and job.gpu_milli > 0),
+        restart_cost_ms=0 if job.kind == SERVE else RESTART_COST_MS,
         max_runtime_ms=job.max_runtime_ms,
         dependencies=tuple(job.dependencies),
     )

@@ -100,6 +100,19 @@ class CheckJson(TypedDict, total=False):
     facts: dict[str, int | str]
 
 
+class GrowthJson(TypedDict, total=False):
+    """Why a job that holds something does not get all that it asks for."""
+
+    tasks: int
+    wanted: int
+    code: str
+    sentence: str
+    facts: dict[str, int | str]
+    blockers: list[str]
+    at: str | None
+    remedies: list[RemedyJson]
+
+
 class ExplanationJson(TypedDict, total=False):
     job_id: str
     state: str
@@ -115,6 +128,7 @@ class ExplanationJson(TypedDict, total=False):
     estimate_made: str | None
     remedies_complete: bool
     story: list[dict[str, Any]]  # Any: JSON
+    growth: GrowthJson | None
     as_of: str
 
 
@@ -156,6 +170,8 @@ class QueueJson(TypedDict, total=False):
     entitled: Any  # Any: as quota
     running: int
     waiting: int
+    waiting_tasks: int
+    pressure: dict[str, float]
 
 
 class SlotJson(TypedDict, total=False):
@@ -244,11 +260,31 @@ class EndpointJson(TypedDict):
     weights: dict[str, int]
     weights_before: dict[str, int]
     sticky: bool
+    gateways: int
     created_at: str
     created_by: str
     revision: int
     deployments: list[DeploymentJson]
     trouble: str | None
+
+
+class VersionExplanationJson(TypedDict):
+    """explanation: of the serving job. short: replicas that the version wants and is not granted."""
+
+    version: str
+    state: str
+    sentence: str
+    short: int
+    replicas: ReplicasJson
+    explanation: ExplanationJson
+
+
+class EndpointExplanationJson(TypedDict):
+    endpoint: str
+    state: str
+    sentence: str
+    queues: list[QueueJson]
+    versions: list[VersionExplanationJson]
 
 
 class KeyJson(TypedDict):

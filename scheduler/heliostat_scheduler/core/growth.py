@@ -15,6 +15,7 @@ from heliostat_scheduler.core.book import JobRec, Phase, core_tasks, reason, tas
 from heliostat_scheduler.core.cycle import Cycle, valid_sizes
 from heliostat_scheduler.core.harm import within
 from heliostat_scheduler.core.judge import rule_reason
+from heliostat_scheduler.core.model import Policy
 from heliostat_scheduler.core.placement import find
 from heliostat_scheduler.core.reasons import ReasonCode
 from heliostat_scheduler.core.recovery import Search
@@ -69,6 +70,11 @@ def next_step(rec: JobRec) -> int | None:
     return min(larger) - len(rec.places) if larger else None
 
 
+def growth_due(rec: JobRec, policy: Policy) -> int:
+    """When it may grow again after a resize; 0 at any time. What restarts nothing (replicas that serve) needs no interval."""
+    return rec.resized_at + policy.resize_interval_ms if rec.resized_at and rec.spec.restart_cost_ms else 0
+
+
 def _growable(cycle: Cycle) -> list[str]:
     state = cycle.state
     found = [
@@ -83,7 +89,7 @@ def _growable(cycle: Cycle) -> list[str]:
             continue
         if balanced(rec):
             continue
-        due = rec.resized_at + state.policy.resize_interval_ms if rec.resized_at else 0
+        due = growth_due(rec, state.policy)
         if due > cycle.now_ms:
             cycle.recheck.append(due)
         else:

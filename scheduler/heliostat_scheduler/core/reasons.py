@@ -147,6 +147,7 @@ _VARIANTS: dict[tuple[ReasonCode, str], str] = {
     (ReasonCode.SHRUNK_FOR, "max_tasks"): "gave up what exceeds its new maximum of {max_tasks:tasks}",
     (ReasonCode.SHRUNK_FOR, "from"): "shrank from {from} to {tasks:tasks}: others make more of the GPUs",
     (ReasonCode.GANG_INCOMPLETE, "min_tasks"): "holds {tasks:tasks} and needs at least {min_tasks}",
+    (ReasonCode.PENDING_EVALUATION, "resize_ms"): "was resized a moment ago and may grow again in {resize_ms:seconds}",
     (ReasonCode.FAIR_SHARE_EXCEEDED, "unstable"): "would take GPUs whose holder could reclaim them at once",
 }
 """The same code with other facts: (code, the fact that tells them apart)."""

@@ -333,7 +333,7 @@ class _Ideas:
         asked = self.spec.min_tasks * self.spec.shape.gpu_milli
         wanted = -(-asked // (max(1, len(model.slots)) * 1000)) or 1
         for count in sorted({1, wanted}):
-            added = [ev.NodeUp(_twin(model, index)) for index in range(count)]
+            added = [ev.NodeUp(twin(model, index)) for index in range(count)]
             outcome = attempt(self.engine, self.spec.id, added, self.now_ms)
             if outcome.started and not outcome.evicts:
                 have = amount(len(model.slots) * 1000, model.flavor)
@@ -350,6 +350,7 @@ def _wait(passed: Passed) -> Remedy:
     return Remedy(RemedyKind.WAIT, "wait", text, at_ms=passed.at_ms)
 
 
-def _twin(model: NodeSpec, index: int) -> NodeSpec:
+def twin(model: NodeSpec, index: int) -> NodeSpec:
+    """A node like this one, empty, that is not there."""
     slots = tuple(SlotSpec(f"?{index}/{slot.device}", slot.device) for slot in model.slots)
     return replace(model, id=f"?{index}", slots=slots)

@@ -81,17 +81,23 @@ def pass_time(engine: Engine, job_id: str, why: Reason, now_ms: int) -> Passed:
 def _cycle(copy: Engine, job_id: str, now_ms: int, ended: set[str]) -> Outcome:
     """One cycle; if it makes others leave for the job, they leave and it decides once more."""
     plan = copy.decide(now_ms)
-    losers = ended | _losers(copy, plan)
+    lost = ended | losers(copy, plan)
     rec = copy.state.book.jobs.get(job_id)
     if rec is not None and rec.phase not in HOLDING and (rec.claim or ended):
-        for other in sorted(copy.state.book.leavers):
-            _leave(copy, other, now_ms)
-        losers |= _losers(copy, copy.decide(now_ms))
+        leave_all(copy, now_ms)
+        lost |= losers(copy, copy.decide(now_ms))
     started = rec is not None and rec.phase in HOLDING
-    return Outcome(started, tuple(sorted(losers - {job_id})))
+    return Outcome(started, tuple(sorted(lost - {job_id})))
 
 
-def _losers(copy: Engine, plan: Plan) -> set[str]:
+def leave_all(copy: Engine, now_ms: int) -> None:
+    """Everybody who was told to leave has left."""
+    for other in sorted(copy.state.book.leavers):
+        _leave(copy, other, now_ms)
+
+
+def losers(copy: Engine, plan: Plan) -> set[str]:
+    """Who loses GPUs by this plan."""
     found: set[str] = set()
     for decision in plan.decisions:
         gives_up = isinstance(decision, Resize) and copy.state.book.jobs[decision.job_id].leaving

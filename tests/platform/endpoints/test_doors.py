@@ -9,7 +9,7 @@ import pytest
 from heliostat.store.endpoint_tables import Deployment, Endpoint
 from heliostat.store.inserting import insert_row
 from heliostat.store.model_tables import Model, ModelVersion
-from heliostat.store.tables import Job
+from heliostat.store.tables import Job, Lease
 from sqlalchemy import select, update
 
 from tests.platform.conftest import House
@@ -177,3 +177,78 @@ async def test_a_deployed_version_cannot_be_deleted(house: House) -> None:
         answer = await client.delete("/api/v1/models/digits/versions/1")
         assert (answer.status_code, answer.json()["code"]) == (409, "model_in_use")
         assert "digits v1" in answer.json()["detail"]
+
+
+async def test_an_endpoint_is_explained_version_by_version(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = [{"name": "research", "pressure": {"gpu": 2.0}}, {"name": "default", "pressure": {}}, {"name": "else"}]
+    monkeypatch.setattr(house.control, "queue_usage", lambda: usage)
+    async with house.client() as client:
+        made = (await deploy(client, replicas_max=3)).json()
+        make_ready(house)
+        job = made["job"]
+        house.control.run(job)
+        growth = {"tasks": 1, "wanted": 3, "code": "InsufficientFree", "sentence": "needs 1 GPU, 0 GPU free, 1 GPU short",
+                  "facts": {}, "blockers": ["job-else"], "at": None, "remedies": []}  # fmt: skip
+        told = {
+            "job_id": job,
+            "state": "running",
+            "sentence": "1 task placed",
+            "blockers": [],
+            "remedies": [],
+            "facts": {},
+        }
+        house.control.explanations[job] = {**told, "growth": growth}
+        house.store.write(lambda session: session.execute(update(Deployment).values(wish=3)))
+        house.store.write(lambda session: session.add(_lease(job)))
+        answer = await client.get("/api/v1/endpoints/digits/explanation")
+        assert answer.status_code == 200, answer.text
+        why = answer.json()
+        assert why["sentence"] == "2 replicas short of what its versions want"
+        (version,) = why["versions"]
+        assert version["short"] == 2 and version["explanation"]["growth"]["blockers"] == ["job-else"]
+        assert "has 1 of the 3 replicas that it wants; one more needs 1 GPU" in version["sentence"]
+        (queue,) = why["queues"]
+        assert queue in usage[:2], "only the queue of its serving job"
+    async with house.client("ocr/member") as other:
+        assert (await other.get("/api/v1/endpoints/digits/explanation")).status_code == 404
+
+
+async def test_replicas_change_later_by_those_who_may(house: House) -> None:
+    async with house.client() as client:
+        await deploy(client)
+        path = "/api/v1/endpoints/digits/deployments/v1"
+        changed = await client.patch(path, json={"replicas_min": 2, "replicas_max": 4})
+        assert changed.status_code == 200, changed.text
+        replicas = changed.json()["deployments"][0]["replicas"]
+        assert (replicas["min"], replicas["max"], replicas["wish"]) == (2, 4, 2)
+        bad = await client.patch(path, json={"replicas_min": 3, "replicas_max": 2})
+        assert (bad.status_code, bad.json()["code"]) == (400, "bad_request")
+        unknown = await client.patch(
+            "/api/v1/endpoints/digits/deployments/v9", json={"replicas_min": 1, "replicas_max": 1}
+        )
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_deployment")
+    async with house.client("vision/viewer") as viewer:
+        refused = await viewer.patch(path, json={"replicas_min": 1, "replicas_max": 1})
+        assert refused.status_code == 403
+    async with house.client("ocr/member") as other:
+        assert (await other.patch(path, json={"replicas_min": 1, "replicas_max": 1})).status_code == 404
+
+
+async def test_an_endpoint_in_direct_mode_says_how_to_change_it(house: House) -> None:
+    async with house.client() as client:
+        await deploy(client, "fast", direct=True)
+        again = await deploy(client, "fast")
+        assert (again.status_code, again.json()["code"]) == (409, "direct_mode")
+        assert "another name" in again.json()["remedy"]
+        asleep = await client.patch(
+            "/api/v1/endpoints/fast/deployments/v1", json={"replicas_min": 0, "replicas_max": 1}
+        )
+        assert (asleep.status_code, asleep.json()["code"]) == (400, "direct_mode")
+        await deploy(client, "split")
+        direct = await deploy(client, "split", direct=True)
+        assert (direct.status_code, direct.json()["code"]) == (409, "direct_mode")
+
+
+def _lease(job: str) -> Lease:
+    place = {"node": "n", "slots": []}
+    return Lease(job=job, attempt=1, epoch=1, order="run", places=[place], secret="", since_ms=1)
