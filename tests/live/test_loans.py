@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from heliostat_scheduler.live import loans
 from heliostat_scheduler.live.protocol import Lease, SlotRef
+from heliostat_scheduler.live.strays import STRIKES, WITHIN_S, Strikes, waiting
 from heliostat_scheduler.live.tables import ActorRow
 from heliostat_scheduler.live.watchdog import suspects
 
@@ -70,3 +71,37 @@ def test_who_sits_on_a_device() -> None:
     actors = [replica("a1", device=0), replica("a2", device=1), replica("a3", device=0, node="m" * 56)]
     assert [actor.id for actor in loans.sitting_on(actors, [ONE])] == ["a2"]
     assert [actor.id for actor in loans.sitting_on(actors, [ZERO])] == ["a1"]
+
+
+PENDING: dict[str, Any] = {"state": "PENDING_CREATION", "devices": (), "pid": 0}
+WAITING: list[Any] = [
+    pytest.param(replica(**PENDING), set(), id="a replica of the loan's application waits by right"),
+    pytest.param(replica(app="ep-other-v1", **PENDING), {"a1"}, id="a replica without a loan"),
+    pytest.param(replica(name="stray", namespace="x", **PENDING), {"a1"}, id="a stray"),
+    pytest.param(replica(name="stray", **{**PENDING, "state": "ALIVE"}), set(), id="whoever has one is the watchdog's affair"),
+    pytest.param(replica(name="w", group="f" * 36, **PENDING), set(), id="a worker that waits for its slot"),
+    pytest.param(replica(name="cpu", requires={"CPU": 1.0}, **PENDING), set(), id="an actor without a GPU"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("actor", "refused"), WAITING)
+def test_who_may_wait_for_a_gpu_while_one_is_lent(actor: ActorRow, refused: set[str]) -> None:
+    assert {row.id for row in waiting([actor], [loan(ZERO)])} == refused
+
+
+def test_a_program_that_never_stops_asking_runs_out_of_strikes() -> None:
+    now = [0.0]
+    strikes = Strikes(lambda: now[0])
+    for _ in range(STRIKES - 1):
+        assert strikes.out(["01", "02"]) == []
+        now[0] += 1
+    assert strikes.out(["01"]) == ["01"], "the other one has not asked again"
+    assert strikes.out(["01"]) == [], "and begins anew"
+
+
+def test_a_program_that_asks_now_and_then_is_left_alone() -> None:
+    now = [0.0]
+    strikes = Strikes(lambda: now[0])
+    for _ in range(5 * STRIKES):
+        assert strikes.out(["01"]) == []
+        now[0] += WITHIN_S / (STRIKES - 2)

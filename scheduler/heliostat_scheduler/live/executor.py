@@ -47,8 +47,11 @@ from heliostat_scheduler.live.protocol import (
 )
 from heliostat_scheduler.live.ray_private import RayTables
 from heliostat_scheduler.live.slots import Changes, Slots
+from heliostat_scheduler.live.strays import Strays
 
 RELEASE_POLL_S = 0.05
+
+
 EMPTY_NODE_S = 30.0
 
 
@@ -64,11 +67,12 @@ class Executor:
         self._board = BoardLink(self._ledger, home_node, self._heard, lambda count: out(BoardRebuilt(count)))
         self._holders = Holders(tables, self._board)
         self._cpu_groups = CpuGroups(tables)
-        self._lending = Lending(slots, self._ledger, self._occupants, out)
+        strays = Strays(tables, self._occupants, self._ledger, out)
+        self._lending = Lending(slots, self._ledger, self._occupants, strays, out)
         self._freeing = FreeingDesk(
             self._ledger, self._board, self._occupants, self._holders, self._cpu_groups, self._lending, out
         )
-        self.patrol = Patrol(tables, self._occupants, self._slots, self._ledger, self._holders, out)
+        self.patrol = Patrol(tables, self._occupants, self._slots, self._ledger, self._holders, strays, out)
         self._locks: dict[str, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening: asyncio.Task[None] | None = None

@@ -2,8 +2,8 @@
 
 Lend: nobody is in the slot -> its loan is written down in the cluster's key-value store -> its group is removed -> the GPU is
 free for a replica. Take back: nobody holds the device any more -> the slot's group is made again -> it is up, on that device ->
-the loan is forgotten, and the slot has a new group. While a group is being made again, a stray actor that waits for a GPU may win
-it; the watchdog kills whoever holds a GPU without a right, and the group comes up after that.
+the loan is forgotten, and the slot has a new group. A stray that waits for a GPU would win each of these: it is refused
+while there are loans (`strays`); one that asked in the very moment is killed by the watchdog, and the group comes up after that.
 A new bridge finds the loans in the store: a lent slot is a slot all the same, only without a group.
 """
 
@@ -19,25 +19,31 @@ from heliostat_scheduler.live.ledger import Ledger
 from heliostat_scheduler.live.occupants import Occupant, Occupants, Place
 from heliostat_scheduler.live.protocol import Fact, Lease, NodeJoined, Note, SlotRef
 from heliostat_scheduler.live.slots import Slots
+from heliostat_scheduler.live.strays import Strays
 
 MAKE_S = 2.0
 SETTLE_ROUNDS = 240
 
 
 class Lending:
-    def __init__(self, slots: Slots, ledger: Ledger, occupants: Occupants, out: Callable[[Fact], None]) -> None:
+    def __init__(
+        self, slots: Slots, ledger: Ledger, occupants: Occupants, strays: Strays, out: Callable[[Fact], None]
+    ) -> None:
         self._slots = slots
         self._ledger = ledger
         self._occupants = occupants
+        self._strays = strays
         self._out = out
         self._lock = asyncio.Lock()
 
     async def lend(self, lease: Lease) -> None:
         """Every slot of the loan is lent when this returns. Raises RuntimeError when somebody sits in one."""
         async with self._lock:
-            for ref in lease.slots:
-                if not self._slots.is_lent(ref.slot):
-                    await self._lend(ref, lease)
+            missing = [ref for ref in lease.slots if not self._slots.is_lent(ref.slot)]
+            if missing:
+                await self._strays.refuse_all()
+            for ref in missing:
+                await self._lend(ref, lease)
 
     async def occupants(self, lease: Lease, refs: Iterable[SlotRef] | None = None) -> list[Occupant]:
         """The loan's own replicas that still hold its devices (or those of `refs`). A stranger there is the watchdog's affair."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import ray
@@ -113,12 +113,19 @@ class Occupants:
             elif occupant.pid:
                 await self._kill_task(occupant)
 
+    async def end_driver(self, node: str, pid: int) -> bool:
+        """SIGKILL a driver. False when it could not be ended."""
+        return await self._reap(probe.kill_driver, node, pid)
+
     async def _kill_task(self, occupant: Occupant) -> None:
-        strategy = NodeAffinitySchedulingStrategy(occupant.node, soft=False)
-        task = ray.remote(probe.kill_worker).options(
+        await self._reap(probe.kill_worker, occupant.node, occupant.pid)
+
+    async def _reap(self, kill: Callable[[int], bool], node: str, pid: int) -> bool:
+        strategy = NodeAffinitySchedulingStrategy(node, soft=False)
+        task = ray.remote(kill).options(
             num_cpus=0, max_retries=0, name="heliostat-reaper", scheduling_strategy=strategy
         )
         try:
-            await asyncio.wait_for(task.remote(occupant.pid), KILL_TASK_S)
+            return bool(await asyncio.wait_for(task.remote(pid), KILL_TASK_S))
         except (RayError, GetTimeoutError, TimeoutError):
-            return  # the node is going or has no room for a process: the next round looks again
+            return False  # the node is going or has no room for a process: the next round looks again

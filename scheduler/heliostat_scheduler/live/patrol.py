@@ -19,6 +19,7 @@ from heliostat_scheduler.live.occupants import Occupants, Place, Snapshot
 from heliostat_scheduler.live.protocol import Fact, Intruder, Note, SlotRef, SlotTrouble
 from heliostat_scheduler.live.ray_private import RayTables
 from heliostat_scheduler.live.slots import Slots
+from heliostat_scheduler.live.strays import Strays
 from heliostat_scheduler.live.tables import GroupRow, JobRow, group_is_free
 from heliostat_scheduler.live.watchdog import Rounds, Suspect, suspects
 
@@ -36,6 +37,7 @@ class Patrol:
         slots: Slots,
         ledger: Ledger,
         holders: Holders,
+        strays: Strays,
         out: Callable[[Fact], None],
     ) -> None:
         self._tables = tables
@@ -43,6 +45,7 @@ class Patrol:
         self._slots = slots
         self._ledger = ledger
         self._holders = holders
+        self._strays = strays
         self._out = out
         self._jobs: dict[str, JobRow] = {}
         self._rounds = Rounds()
@@ -68,6 +71,7 @@ class Patrol:
         found = suspects(seen.actors, groups, self._jobs, self._ledger.leases.values(), slots)
         for suspect in self._rounds.confirmed(found):
             await self._punish(suspect, seen, slots)
+        await self._strays.refuse(seen)
         await self._tasks_in_free_slots(seen, slots)
 
     def _hint(self, seen: Snapshot, slots: dict[str, SlotRef]) -> bool:
@@ -93,6 +97,8 @@ class Patrol:
             self._rounds.reported.add(suspect.id)
             fact = Intruder(suspect.what, suspect.id, suspect.node, suspect.slot, True, suspect.owner_job, suspect.text)
             self._out(fact)
+            if suspect.what == "actor" and not suspect.slot:  # it took a GPU that is in no slot
+                await self._strays.strike([actor.job_id for actor in seen.actors if actor.id == suspect.id], seen)
             return
         self._stuck[suspect.id] = self._stuck.get(suspect.id, 0) + 1
         if self._stuck[suspect.id] == 10 and suspect.slot:

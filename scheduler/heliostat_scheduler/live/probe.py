@@ -14,6 +14,15 @@ def devices() -> list[int]:
     return [int(index) for index in ray.get_gpu_ids()]
 
 
+def kill_driver(pid: int) -> bool:
+    """SIGKILL a driver of this node, which Ray has just named by its pid. False: it is gone, or belongs to somebody else."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
 def kill_worker(pid: int) -> bool:
     """SIGKILL a worker process of this node. False: there is none with that id (any more)."""
     try:
