@@ -104,10 +104,10 @@ def slots_of(place: House, job: str) -> int:
 
 
 def train(place: House) -> Job:
-    """Until it is ended: more epochs than it will ever see."""
-    return place.client.train(
-        "digits-cnn", workers="1..3", epochs=100_000, queue="research", name="trains", step_ms=100, checkpoint_every=100
-    )
+    """The demo's script, until it is ended: more epochs than it will ever see."""
+    words = ["python", "-m", "heliostat_jobs.recipes.digits_cnn", "--workers", "1-3", "--epochs", "100000"]
+    words += ["--step-ms", "100", "--checkpoint-every", "100"]
+    return place.client.submit(words, kind="ray", gpus=(1, GPUS), queue="research", name="trains")
 
 
 def play(place: House, cycles: int, pause_s: float) -> dict[str, Any]:  # Any: JSON

@@ -232,6 +232,26 @@ def test_a_bomb_is_never_unpacked(encoding: str) -> None:
     assert caught.value.code == "body_too_large"
 
 
+def test_a_body_of_many_members_costs_no_more_than_its_length() -> None:
+    """Copying the rest for each of 50,000 empty members would take seconds, and minutes for the largest body."""
+    few = gzip.compress(b"a") * 500
+    assert coding.unpack(few, "gzip", 1000) == b"a" * 500
+    with pytest.raises(Fault) as caught:
+        coding.unpack(gzip.compress(b"") * 50_000, "gzip", 1000)
+    assert caught.value.code == "bad_encoding" and "parts" in str(caught.value)
+
+
+@QUICK
+@given(st.lists(st.binary(max_size=300), min_size=1, max_size=5), st.integers(1, 40), st.integers(0, 60))
+def test_members_are_put_together_whatever_the_pieces(parts: list[bytes], piece: int, cut: int) -> None:
+    packed = b"".join(gzip.compress(part) for part in parts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(coding, "PIECE_BYTES", piece)
+        assert coding.unpack(packed, "gzip", 5000) == b"".join(parts)
+        if cut:
+            only_faults(lambda: coding.unpack(packed[:-cut], "gzip", 5000))
+
+
 def test_an_answer_with_binary_outputs() -> None:
     outputs = {"y": np.array([[1, 2]], np.float32)}
     raw, size = oip.answer(outputs, oip.Wanted("7", (("y", True),)), target(), PAIR)
@@ -250,6 +270,41 @@ MLFLOW: list[tuple[str, Signature, dict[str, Any], dict[str, Any]]] = [
     ("instances by name", TWO, {"instances": [{"a": 1, "b": [2.5]}]}, {"a": [1], "b": [[2.5]]}),
     ("inputs without a name", PAIR, {"inputs": [[1, 2]], "params": None}, {"x": [[1, 2]]}),
 ]
+
+
+CSV: list[tuple[str, Signature, bytes, dict[str, Any] | str]] = [
+    ("columns in their order", PAIR, b"a,b\n1,2.5\n3,4\n", {"x": [[1, 2.5], [3, 4]]}),
+    ("by name, with a byte order mark", TWO, b"\xef\xbb\xbfb,a\r\n2.5,1\r\n", {"a": [1], "b": [[2.5]]}),
+    ("text", WORDS, b't\n"a,b"\nc\n', {"t": [b"a,b", b"c"]}),
+    ("a word for a number", PAIR, b"a,b\n1,x\n", "wrong_dtype"),
+    ("a fraction for an integer", TWO, b"a,b\n1.5,2\n", "wrong_dtype"),
+    ("an empty cell", PAIR, b"a,b\n1,\n", "wrong_dtype"),
+    ("no rows", PAIR, b"a,b\n", "bad_tensor"),
+    ("nothing", PAIR, b"", "bad_tensor"),
+    ("ragged", PAIR, b"a,b\n1,2\n3\n", "bad_tensor"),
+    ("no text", PAIR, b"\xff\xfe\x00", "bad_tensor"),
+    ("an open quote", PAIR, b'a,b\n"1,2\n', "bad_tensor"),
+    ("unknown columns of several inputs", TWO, b"c,d\n1,2\n", "unknown_input"),
+]
+
+
+@pytest.mark.parametrize(("signature", "body", "expected"), [case[1:] for case in CSV], ids=[case[0] for case in CSV])
+def test_mlflow_csv(signature: Signature, body: bytes, expected: dict[str, Any] | str) -> None:
+    if isinstance(expected, str):
+        with pytest.raises(Fault) as caught:
+            mlflow.parse_csv(body, signature)
+        assert caught.value.code == expected
+        return
+    found = mlflow.parse_csv(body, signature)
+    assert {name: array.tolist() for name, array in found.items()} == expected
+    tensors.checked(found, signature, 8)
+
+
+@QUICK
+@given(st.one_of(st.binary(max_size=60), st.text(alphabet='ab12.,"\n\r-e', max_size=60).map(str.encode)))
+def test_any_csv_is_a_request_or_a_fault(raw: bytes) -> None:
+    for signature in (PAIR, TWO, WORDS):
+        only_faults(lambda signature=signature: tensors.checked(mlflow.parse_csv(raw, signature), signature, 8))  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

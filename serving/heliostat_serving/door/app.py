@@ -17,7 +17,7 @@ from heliostat_serving.door.body import ClientGone, Receive
 from heliostat_serving.door.metering import Call
 from heliostat_serving.door.replies import Reply, Send
 from heliostat_serving.door.state import Backend, Books, Clock, State, state
-from heliostat_serving.spec import GatewayConfig, Key, Target
+from heliostat_serving.spec import GatewayConfig, Key, Signature, Target
 from heliostat_serving.wire import mlflow, native, oip, tensors
 from heliostat_serving.wire.faults import Fault
 from heliostat_serving.wire.tensors import Tensors
@@ -132,7 +132,7 @@ class Door:
             elif ask.route == "infer":
                 inputs, wanted = oip.parse(raw, ask.headers.get(oip.HEADER), signature)
             else:
-                inputs = mlflow.parse(_json_only(ask, raw), signature)
+                inputs = _invocation(ask, raw, signature)
             rows = tensors.checked(inputs, signature, limits.max_rows)
             outputs = await self._infer(now, target, inputs, rows)
         finally:
@@ -172,12 +172,14 @@ def _reply(ask: Ask, outputs: Tensors, target: Target, wanted: oip.Wanted | None
     return Reply(native.answer(outputs, target) if ask.route == "predict" else mlflow.answer(outputs))
 
 
-def _json_only(ask: Ask, raw: bytes) -> bytes:
-    kind = ask.headers.get(b"content-type", b"application/json")
-    if b"json" not in kind.lower():
+def _invocation(ask: Ask, raw: bytes, signature: Signature) -> Tensors:
+    kind = ask.headers.get(b"content-type", b"application/json").lower()
+    if kind.partition(b";")[0].strip() == b"text/csv":
+        return mlflow.parse_csv(raw, signature)
+    if b"json" not in kind:
         said = kind.decode("latin-1")[:60]
-        raise Fault("unsupported_media", f"/invocations does not take {said}.", "Send application/json.")
-    return raw
+        raise Fault("unsupported_media", f"/invocations does not take {said}.", "Send application/json or text/csv.")
+    return mlflow.parse(raw, signature)
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -10,6 +10,9 @@ from heliostat_serving.wire.faults import Fault
 GZIP = 16 + zlib.MAX_WBITS
 WORTH_BYTES = 512
 """Smaller answers are sent as they are, whatever the client accepts."""
+PIECE_BYTES = 1 << 16
+MAX_MEMBERS = 1000
+"""Parts of a gzip body (parallel compressors make one per block). Each costs a new unpacker, whatever little it holds."""
 
 
 def unpack(body: bytes, encoding: str, limit_bytes: int) -> bytes:
@@ -27,25 +30,32 @@ def unpack(body: bytes, encoding: str, limit_bytes: int) -> bytes:
 
 
 def _inflate(body: bytes, bits: int, limit_bytes: int) -> bytes:
+    """In pieces, so that the rest of a body with many members is not copied for each of them."""
     out = bytearray()
-    rest = body
-    while True:
+    at = members = 0
+    while at < len(body) or not members:
         unpacker = zlib.decompressobj(bits)
-        try:
-            out += unpacker.decompress(rest, limit_bytes + 1 - len(out))
-        except zlib.error as error:
-            raise Fault("bad_encoding", f"The compressed body is damaged: {error}.") from error
-        if len(out) > limit_bytes:
-            raise Fault(
-                "body_too_large", f"The body unpacks to more than {limit_bytes} bytes.", "Send fewer rows at once."
-            )
-        if not unpacker.eof:
-            raise Fault("bad_encoding", "The compressed body ends early.")
-        rest = unpacker.unused_data
-        if not rest:
-            return bytes(out)
-        if bits != GZIP:
+        while not unpacker.eof:
+            piece = unpacker.unconsumed_tail or body[at : at + PIECE_BYTES]
+            if not piece:
+                raise Fault("bad_encoding", "The compressed body ends early.")
+            if not unpacker.unconsumed_tail:
+                at += len(piece)
+            try:
+                out += unpacker.decompress(piece, limit_bytes + 1 - len(out))
+            except zlib.error as error:
+                raise Fault("bad_encoding", f"The compressed body is damaged: {error}.") from error
+            if len(out) > limit_bytes:
+                raise Fault(
+                    "body_too_large", f"The body unpacks to more than {limit_bytes} bytes.", "Send fewer rows at once."
+                )
+        at -= len(unpacker.unused_data)
+        members += 1
+        if at < len(body) and bits != GZIP:
             raise Fault("bad_encoding", "There are bytes after the compressed body.")
+        if members > MAX_MEMBERS:
+            raise Fault("bad_encoding", f"The compressed body has more than {MAX_MEMBERS} parts.", "Compress it whole.")
+    return bytes(out)
 
 
 def accepted(accept: str) -> str:

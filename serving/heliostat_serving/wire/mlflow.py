@@ -2,11 +2,13 @@
 
 `dataframe_split` and `dataframe_records` hold columns: where the columns are the model's inputs they are taken by name, else the
 only input [-1, d] takes the d columns in their order. `inputs` and `instances` hold tensors. One output is answered bare, several
-by name. Errors are {"error_code", "message"}.
+by name. `text/csv` is a data frame, too. Errors are {"error_code", "message"}.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 from typing import Any  # Any: JSON
 
 from heliostat_serving.spec import Signature, TensorSpec
@@ -14,6 +16,7 @@ from heliostat_serving.wire import jsons, tensors
 from heliostat_serving.wire.faults import Fault
 from heliostat_serving.wire.tensors import Tensors
 
+WORDS = {"true": True, "1": True, "false": False, "0": False}
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 ERROR_CODES = {400: "BAD_REQUEST", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "RESOURCE_DOES_NOT_EXIST",
                429: "REQUEST_LIMIT_EXCEEDED", 503: "TEMPORARILY_UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}  # fmt: skip
@@ -38,6 +41,35 @@ def parse(body: bytes, signature: Signature) -> Tensors:
             return _instances(value, signature)
         case _:
             return _inputs(value, signature)
+
+
+def parse_csv(body: bytes, signature: Signature) -> Tensors:
+    """`text/csv`: a line of column names, then rows."""
+    try:
+        rows = [row for row in csv.reader(io.StringIO(body.decode("utf-8-sig")), strict=True) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise Fault("bad_tensor", f"The body is no CSV: {error}.") from error
+    if len(rows) < 2 or any(len(row) != len(rows[0]) for row in rows):
+        raise Fault("bad_tensor", "The CSV has no rows, or rows of different lengths.", "Send names, then rows.")
+    kinds = {spec.name: spec.dtype for spec in signature.inputs}
+    only = signature.inputs[0]
+    by_name = set(kinds) == set(rows[0])
+    cells = [
+        [_cell(text, kinds[name] if by_name else only.dtype, name) for name, text in zip(rows[0], row, strict=True)]
+        for row in rows[1:]
+    ]
+    return _columns(rows[0], cells, signature)
+
+
+def _cell(text: str, dtype: str, column: str) -> object:
+    try:
+        if dtype == "BYTES":
+            return text
+        if dtype == "BOOL":
+            return WORDS[text.strip().lower()]
+        return float(text) if dtype.startswith("FP") else int(text)
+    except (ValueError, KeyError) as error:
+        raise Fault("wrong_dtype", f"Column {column[:100]} holds {text[:50]!r}, not {dtype}.") from error
 
 
 def answer(outputs: Tensors) -> bytes:
