@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import pytest
 from heliostat_scheduler.live import protocol as p
-from heliostat_scheduler.live.protocol import Command, CommandSpec, Fact, Lease, LeaseGone, SlotRef
+from heliostat_scheduler.live.protocol import Command, CommandSpec, Fact, Lease, LeaseGone, NodeJoined, SlotRef
 
 _ids = itertools.count(1000)
 
@@ -28,6 +28,7 @@ class Rig(Protocol):
     def sleep(self, ms: int) -> None: ...
     def slots(self) -> list[SlotRef]: ...
     def node(self) -> str: ...
+    def joined(self) -> NodeJoined: ...
     def command(self, job: str, does: str) -> CommandSpec: ...
     def lease(self, job: str, secret: str) -> Lease: ...
     def ack(self, job: str, secret: str, epoch: int, what: str, facts: dict[str, Any]) -> None: ...
@@ -38,6 +39,7 @@ class Rig(Protocol):
     def restart_bridge(self) -> None: ...
     def kill_board(self) -> None: ...
     def crash_command(self, job: str, attempt: int) -> None: ...
+    def wanted(self) -> dict[str, int]: ...
 
 
 def lease_of(rig: Rig, job: str, slots: list[SlotRef], *, kind: str = "ray", **fields: Any) -> Lease:
@@ -57,6 +59,10 @@ def end(rig: Rig, job: str, epoch: int) -> None:
     since = len(rig.facts())
     assert ask(rig, p.DropLease, job=job, epoch=epoch, grace_ms=0).code == ""
     rig.until(p.Freed, since=since, job=job)
+
+
+def want(rig: Rig, *wants: p.NodeWant, known: tuple[str, ...] = ()) -> None:
+    assert ask(rig, p.WantNodes, wants=wants, known=known).code == ""
 
 
 class BridgeConformance:
@@ -347,3 +353,34 @@ class BridgeConformance:
         after = rig.until(p.NodeJoined, since=since, node=rig.node()).slots
         assert [slot.slot for slot in after] == [slot.slot for slot in before]
         assert {slot.group for slot in after}.isdisjoint(slot.group for slot in before)
+
+    def test_wanted_nodes_are_one_pending_group_each_and_go_when_they_are_not(self, rig: Rig) -> None:
+        big, small = p.NodeWant("big", 2, 4, gpus=8), p.NodeWant("small", 1, 4, cpu_milli=64_000)
+        want(rig, big, small)
+        assert rig.wanted() == {"big": 2, "small": 1}
+        want(rig, big, small)
+        assert rig.wanted() == {"big": 2, "small": 1}, "said twice, asked for once"
+        want(rig, replace(big, count=1))
+        assert rig.wanted() == {"big": 1}
+        assert ask(rig, p.WantNodes, term=1, wants=()).code == p.STALE_TERM
+        want(rig)
+        assert rig.wanted() == {}
+
+    def test_no_more_nodes_are_asked_for_than_may_be_there(self, rig: Rig) -> None:
+        flavor = rig.joined().flavor
+        want(rig, p.NodeWant(flavor, 3, 3, gpus=8), known=(rig.node(),))
+        assert rig.wanted() == {flavor: 2}
+        want(rig, p.NodeWant(flavor, 3, 9, gpus=8))
+        assert rig.wanted() == {flavor: 2}, "a node that the sender does not know yet is one of those"
+        want(rig, p.NodeWant(flavor, 1, 9, gpus=8))
+        assert rig.wanted() == {}
+
+    def test_what_a_dead_bridge_wanted_is_not_wanted_any_more(self, rig: Rig) -> None:
+        want(rig, p.NodeWant("big", 2, 4, gpus=8))
+        rig.restart_bridge()
+        assert ask(rig, p.Hello).code == ""
+        for _ in range(20):
+            if not rig.wanted():
+                break
+            rig.sleep(500)
+        assert rig.wanted() == {}

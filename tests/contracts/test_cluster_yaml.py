@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
+from heliostat.local.cluster_file import read
+from heliostat.queuefile import parse
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FILE = ROOT / "cluster.yaml"
@@ -47,3 +49,16 @@ def test_every_local_file_that_is_mounted_exists_or_is_built() -> None:
     mounts = yaml.safe_load(FILE.read_text())["file_mounts"].values()
     local = [path for path in mounts if not path.startswith("~") and path != "dist"]
     assert local and all((ROOT / path).exists() for path in local)
+
+
+def test_the_nodes_that_may_be_had_are_the_node_types_that_the_launcher_starts() -> None:
+    config = yaml.safe_load(FILE.read_text())
+    pools = parse(read(FILE).queue_file).pools
+    types = {
+        kind["labels"]["heliostat/flavor"]: kind
+        for kind in config["available_node_types"].values()
+        if kind["max_workers"]
+    }
+    assert {name: (p.gpus, p.cpu_milli // 1000, p.max_nodes) for name, p in pools.items()} == {
+        name: (kind["resources"]["GPU"], kind["resources"]["CPU"], kind["max_workers"]) for name, kind in types.items()
+    }

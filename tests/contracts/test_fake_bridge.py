@@ -48,6 +48,12 @@ class FakeRig:
     def slots(self) -> list[SlotRef]:
         return list(next(f for f in reversed(self.facts()) if isinstance(f, NodeJoined)).slots)
 
+    def joined(self) -> NodeJoined:
+        return next(f for f in reversed(self.facts()) if isinstance(f, NodeJoined))
+
+    def wanted(self) -> dict[str, int]:
+        return self.cluster.wanted
+
     def node(self) -> str:
         return "n" * 20
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,16 @@ class RealRig:
 
     def slots(self) -> list[SlotRef]:
         return list(next(f for f in reversed(self.facts()) if isinstance(f, NodeJoined)).slots)
+
+    def joined(self) -> NodeJoined:
+        return next(f for f in reversed(self.facts()) if isinstance(f, NodeJoined))
+
+    def wanted(self) -> dict[str, int]:
+        """Pending groups that ask for nodes, by flavor."""
+        names = [
+            n for n, state in self.driver("groups").items() if n.startswith(p.WANTED_PREFIX) and state == "PENDING"
+        ]
+        return dict(Counter(name.removeprefix(p.WANTED_PREFIX).rpartition("/")[0] for name in names))
 
     def node(self) -> str:
         return next(f for f in reversed(self.facts()) if isinstance(f, NodeJoined)).node

@@ -7,6 +7,7 @@ worker is started before somebody asks for one. With `token=True` the cluster de
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -19,6 +20,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -62,16 +64,20 @@ class RayCluster:
 @contextlib.contextmanager
 def start_ray(
     num_cpus: int = 4, num_gpus: int = 0, *, token: bool = False, dashboard: bool = True, labels: str = "",
-    environ: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] | None = None, node_types: Mapping[str, Any] | None = None,
 ) -> Iterator[RayCluster]:  # fmt: skip
     """Start a head, yield it when it answers, end it and everything of its session.
+
+    node_types: with Ray's autoscaler, whose nodes are raylets on this machine (`available_node_types` of its configuration).
 
     Ray gives its own raylet 30 s to come up and then gives up; on a busy machine that is no verdict, so it is tried again.
     """
     for last in (False, False, True):
         with contextlib.ExitStack() as stack:
             try:
-                cluster = stack.enter_context(_start_once(num_cpus, num_gpus, token, dashboard, labels, environ or {}))
+                cluster = stack.enter_context(
+                    _start_once(num_cpus, num_gpus, token, dashboard, labels, environ or {}, node_types)
+                )
             except HeadEnded:
                 if last:
                     raise
@@ -86,8 +92,9 @@ class HeadEnded(AssertionError):
 
 @contextlib.contextmanager
 def _start_once(
-    num_cpus: int, num_gpus: int, token: bool, dashboard: bool, labels: str, environ: Mapping[str, str]
-) -> Iterator[RayCluster]:
+    num_cpus: int, num_gpus: int, token: bool, dashboard: bool, labels: str, environ: Mapping[str, str],
+    node_types: Mapping[str, Any] | None,
+) -> Iterator[RayCluster]:  # fmt: skip
     temp = Path(tempfile.mkdtemp(prefix="ht-", dir="/tmp"))
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     env = {
@@ -102,15 +109,17 @@ def _start_once(
         path.write_text(secret)
         path.chmod(0o600)
         env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)}
+    own = {} if node_types is None else AUTOSCALED_HEAD
     log = temp / "head.log"
     argv = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats",
             "--node-ip-address=127.0.0.1", f"--num-cpus={num_cpus}", f"--num-gpus={num_gpus}", "--dashboard-host=127.0.0.1",
             "--object-store-memory=200000000", f"--temp-dir={temp / 'r'}", f"--include-dashboard={str(dashboard).lower()}",
+            *(_autoscaling(temp, env["RAY_ADDRESS"], num_cpus, node_types) if node_types is not None else []),
             *([f"--labels={labels}"] if labels else []), *[f"--{name}={value}" for name, value in ports.items()]]  # fmt: skip
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "HELIOSTAT_"))}
     with log.open("wb") as out:
         head = subprocess.Popen(
-            argv, env={**clean, **env}, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
+            argv, env={**clean, **env, **own}, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
         )
     url = f"http://127.0.0.1:{ports['dashboard-port']}"
     cluster = RayCluster(env["RAY_ADDRESS"], url, temp, head.pid, log, secret, env, ports["metrics-export-port"])
@@ -120,6 +129,35 @@ def _start_once(
     finally:
         _end(cluster, head)
         shutil.rmtree(temp, ignore_errors=True)
+
+
+HEAD_ID = "f" * 51 + "00000"
+AUTOSCALED_HEAD = {
+    "RAY_FAKE_CLUSTER": "1", "RAY_enable_autoscaler_v2": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+    "RAY_CLOUD_INSTANCE_ID": HEAD_ID, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
+}  # fmt: skip
+
+
+def _autoscaling(temp: Path, address: str, num_cpus: int, node_types: Mapping[str, Any]) -> list[str]:
+    """Ray's own provider for tests, as an external one: it has to be given every default."""
+    head = {"ray.head.default": {"resources": {"CPU": num_cpus}, "node_config": {}, "min_workers": 0, "max_workers": 0}}
+    kinds = {name: {"node_config": {}, "min_workers": 0, **kind} for name, kind in node_types.items()}
+    config = {
+        "cluster_name": "local", "max_workers": 8, "upscaling_speed": 10.0, "idle_timeout_minutes": 0.1, "docker": {},
+        "auth": {}, "head_node_type": "ray.head.default", "available_node_types": {**head, **kinds},
+        "provider": {
+            "type": "external", "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+            "launch_multiple": True, "gcs_address": address, "head_node_id": HEAD_ID,
+        },
+        "file_mounts": {}, "file_mounts_sync_continuously": False, "rsync_exclude": [], "rsync_filter": [],
+        **{key: [] for key in (
+            "cluster_synced_files", "initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands",
+            "head_start_ray_commands", "worker_start_ray_commands",
+        )},
+    }  # fmt: skip
+    path = temp / "autoscaling.yaml"
+    path.write_text(json.dumps(config))
+    return [f"--autoscaling-config={path}"]
 
 
 @contextlib.contextmanager

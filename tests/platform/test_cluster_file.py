@@ -41,3 +41,10 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path, text: str, sentence: st
     path.write_text(text)
     with pytest.raises(LocalError, match=sentence):
         read(path)
+
+
+def test_nodes_need_queues(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("metadata: {heliostat: {nodes: {a: {cpus: 1, max: 1}}}}")
+    with pytest.raises(LocalError, match="without queues"):
+        read(path)

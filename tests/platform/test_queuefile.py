@@ -172,3 +172,44 @@ def test_the_difference_of_two_files_names_fields_and_values() -> None:
 )
 def test_amounts_are_shown_as_written(key: str, amount: int, text: str) -> None:
     assert shown(key, amount) == text
+
+
+# ---- nodes that can be had -------------------------------------------------------------------------------------------
+
+QUEUE = "queues: {default: {quota: unlimited}}\n"
+
+
+def test_nodes_that_can_be_had_are_divided_as_the_bridge_divides_them() -> None:
+    file = parse(QUEUE + "nodes:\n  big: {gpus: 4, cpus: 48, memory: 192GiB, max: 8, min: 1, idle: 90s, join: 1h}\n")
+    (pool,) = file.node_pools()
+    node = pool.node
+    assert (pool.flavor, pool.max_nodes, pool.min_nodes, pool.idle_ms, pool.join_ms) == ("big", 8, 1, 90_000, 3_600_000)
+    assert ([slot.device for slot in node.slots], node.slot_cpu_milli) == ([0, 1, 2, 3], 1000)
+    assert node.cpu_milli == 48_000 - 4_800 - 4_000
+    assert ("big", -1) in file.to_core()[0].quota, "`unlimited` is about flavors to come, too"
+
+
+BAD_NODES = [
+    pytest.param("nodes: {big: {gpus: 4, max: 2}}", "say at least cpus and max", id="no CPUs"),
+    pytest.param("nodes: {big: {cpus: 4}}", "say at least cpus and max", id="no budget"),
+    pytest.param(
+        "nodes: {big: {cpus: 4, max: 1, min: 2}}", r"min \(2\) is above max \(1\)", id="more kept than may be"
+    ),
+    pytest.param("nodes: {big: {cpus: 4, max: 1, idle: 10}}", "is no time such as", id="a time without a unit"),
+    pytest.param("nodes: {big: {cpus: 4, max: 1, join: 25h}}", "is no time such as", id="a time of more than a day"),
+    pytest.param("nodes: {big: {cpus: 4, max: 1, gpu: 1}}", "unknown key 'gpu'", id="an unknown key"),
+    pytest.param("nodes: {a b: {cpus: 4, max: 1}}", "'a b' is no name of a flavor", id="no flavor"),
+    pytest.param("nodes: {big: {cpus: 4, max: many}}", "is no whole number", id="no number"),
+]
+
+
+@pytest.mark.parametrize(("text", "sentence"), BAD_NODES)
+def test_nodes_that_cannot_be_meant_are_refused(text: str, sentence: str) -> None:
+    with pytest.raises(BadQueueFile, match=sentence):
+        parse(QUEUE + text)
+
+
+def test_a_change_of_the_nodes_is_told() -> None:
+    old = parse(QUEUE + "nodes: {big: {cpus: 4, max: 1}, old: {cpus: 4, max: 1}}")
+    new = parse(QUEUE + "nodes: {big: {cpus: 4, max: 3}, new: {cpus: 4, max: 1}}")
+    assert [str(change) for change in diff(old, new)] == ["~ nodes.big: max_nodes 1 -> 3", "+ nodes.new", "- nodes.old"]

@@ -106,7 +106,7 @@ def _changes(doors: Doors, new: QueueFile) -> models.QueueDiff:
 
 def _warnings(doors: Doors, new: QueueFile) -> list[str]:
     """What is legal but surely not meant: flavors that the cluster does not have."""
-    known = {*doors.capacity().flavors, "cpu", "memory", "*"}
+    known = {*doors.capacity().flavors, *new.pools, "cpu", "memory", "*"}
     if not doors.capacity().nodes:
         return []
     named = {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import click
 
-from heliostat.cli.app import App, json_option, pass_app, show, show_json, width
-from heliostat.render.cluster import event_line, node_table
+from heliostat.cli.app import App, hint, json_option, pass_app, show, show_json, width
+from heliostat.render.cluster import event_line, node_table, pool_lines
 
 
 @click.command()
@@ -13,14 +15,21 @@ from heliostat.render.cluster import event_line, node_table
 @pass_app
 def nodes(app: App, as_json: bool) -> None:
     """Nodes, their GPUs (held/all) and which job holds which device."""
+    show_nodes(app, as_json)
+
+
+def show_nodes(app: App, as_json: bool) -> None:
+    """As `helio nodes` and `helio node ls` print it."""
     cluster = app.client().cluster()
     if as_json:
         show_json(cluster)
         return
-    if cluster.get("nodes"):
-        show(node_table(cluster, width()))
+    if cluster.get("nodes") or any(pool.get("missing") for pool in cluster.get("pools") or []):
+        show(node_table(cluster, datetime.now(UTC), width()))
     else:
         show("No node has joined. See what is wrong with: helio doctor")
+    for line in pool_lines(cluster):
+        hint(line)
 
 
 @click.command()

@@ -7,6 +7,7 @@ import time
 import click
 
 from heliostat.cli.app import App, json_option, pass_app, show, show_json
+from heliostat.cli.cluster import show_nodes
 from heliostat.wire.errors import WaitTimeout
 from heliostat.wire.shapes import NodeJson
 
@@ -16,6 +17,14 @@ POLL_S = 0.5
 @click.group()
 def node() -> None:
     """Take nodes out of use, and back; `helio nodes` lists them."""
+
+
+@node.command()
+@json_option
+@pass_app
+def ls(app: App, as_json: bool) -> None:
+    """Nodes, who holds what, which are idle, and which are on their way (the same as `helio nodes`)."""
+    show_nodes(app, as_json)
 
 
 @node.command()

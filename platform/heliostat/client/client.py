@@ -305,7 +305,7 @@ class Client:
     def nodes(self) -> Listing[NodeJson]:
         """The nodes and who holds their GPUs."""
         nodes = self.cluster().get("nodes") or []
-        return Listing(nodes, lambda items: node_table({"nodes": items}), "no nodes")
+        return Listing(nodes, lambda items: node_table({"nodes": items}, datetime.now(UTC)), "no nodes")
 
     def cordon(self, node: str, *, drain: bool = False) -> NodeJson:
         """Start nothing new on a node (the beginning of its id is enough). drain: move what runs there away, too."""

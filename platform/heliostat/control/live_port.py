@@ -16,7 +16,7 @@ from heliostat_scheduler.live.protocol import NodeJoined
 from sqlalchemy import select
 
 from heliostat import local
-from heliostat.control import explaining, log_files
+from heliostat.control import explaining, log_files, supply_view
 from heliostat.control.foretelling import Foretelling
 from heliostat.control.loop import Loop
 from heliostat.control.messages import Asked, JobTold, NodeAsked, QueuesTold
@@ -143,13 +143,15 @@ class LivePort:
             activity = dict(self._loop.utilization.activity)
             blocked = dict(self._loop.bridge.blocked)
             states = {node.node: self._loop.nodes.state(node) for node in nodes}
+            pools, idle = supply_view.pools(self._loop.supply), dict(self._loop.supply.fleet.idle_since)
             policy_digest = self._loop.engine.policy_digest()
         shown = [
-            _node(node, states[node.node], held, activity, blocked)
+            {**_node(node, states[node.node], held, activity, blocked), "idle_since": _since(idle.get(node.node))}
             for node in sorted(nodes, key=lambda n: (not n.is_head, n.node))
         ]
         record = self._around.cluster()
         return {
+            "pools": pools,
             "nodes": shown + [_lost_node(node, sizes=not shown and node.seen_ms == lost[0].seen_ms) for node in lost],
             "ray": {
                 "version": record.ray_version if record is not None else "",
@@ -232,6 +234,10 @@ def _lost_node(node: Node, *, sizes: bool) -> dict[str, Any]:  # Any: JSON
         "slot_memory_bytes": slots[0]["memory_bytes"] if slots else 0,
         "labels": node.labels,
     }
+
+
+def _since(at_ms: int | None) -> str | None:
+    return None if at_ms is None else _time(at_ms)
 
 
 def _time(at_ms: int) -> str:

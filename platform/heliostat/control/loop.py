@@ -66,6 +66,7 @@ from heliostat.control.outbox import Outbox, Step
 from heliostat.control.port import ControlError
 from heliostat.control.reconcile import Reconciler
 from heliostat.control.serving_reader import ServingReader
+from heliostat.control.supply import Supply
 from heliostat.control.utilization import UtilizationReader
 from heliostat.control.why import WhySweep
 from heliostat.queuefile import parse
@@ -117,6 +118,7 @@ class Loop:
         self.why = WhySweep(self.desk.waiting, self.engine.reason)
         self.deadlines = Deadlines(self.executor)
         self.nodes = NodeKeeper(parts.store, self.executor)
+        self.supply = Supply(self.executor, self.nodes)
         self.utilization = UtilizationReader(self.executor)
         self.drivers = DriverReader(self.executor)
         self.serving = ServingReader(self.executor)
@@ -124,7 +126,7 @@ class Loop:
             self.executor,
             parts.log,
             parts.reserve_cpu_milli,
-            on_connected=lambda out, now: self.reconciler.connected(parts.store, out, now),
+            on_connected=self._connected,
             on_new_head=self._head_lost,
             on_outdated=parts.on_outdated,
         )
@@ -180,10 +182,16 @@ class Loop:
                 self.nodes.tick(out, now_ms)
             if self._cycle_due(now_ms):
                 self._cycle(out, now_ms)
+            if self.bridge.connected and not self._dirty:
+                self.supply.tick(self.engine, out, now_ms)
             self.why.tick(out, now_ms)
             due_ms = self._due(now_ms)
         self._commit(out)
         return due_ms
+
+    def _connected(self, out: Outbox, now_ms: int) -> None:
+        self.reconciler.connected(self.parts.store, out, now_ms)
+        self.supply.connected()
 
     def _failed(self, trace: str) -> None:
         self.trouble = trace.strip().splitlines()[-1]
@@ -243,7 +251,7 @@ class Loop:
         if isinstance(said.fact, NodeJoined):
             self.nodes.joined(said.fact, out)
         elif isinstance(said.fact, NodeLost):
-            self.nodes.told.discard(said.fact.node)
+            self.nodes.lost(said.fact.node)
         if self._flavors() != flavors:
             self._queues(out)
 
@@ -260,8 +268,9 @@ class Loop:
 
     def _queues(self, out: Outbox) -> None:
         with self.parts.store.read() as session:
-            text = queuefiles.current_text(session)
-        out.event(QueuesChanged(parse(text).to_core(self._flavors())))
+            file = parse(queuefiles.current_text(session))
+        out.event(QueuesChanged(file.to_core(self._flavors())))
+        self.supply.put_pools(dict(file.pools), out)
 
     def _flavors(self) -> tuple[str, ...]:
         return tuple(sorted({node.flavor for node in self.executor.nodes.values()}))
@@ -323,6 +332,8 @@ class Loop:
             self.why.forget(decision.job_id)
         self.executor.carry_out(plan, out, now_ms)
         self.why.cycle_done()
+        if self.supply.pools:
+            self.supply.look_again()
         took_ms = int((time.perf_counter() - began) * 1000)
         self._next_cycle_ms = now_ms + max(CYCLE_MS, 3 * took_ms)
 
@@ -340,7 +351,7 @@ class Loop:
     def _due(self, now_ms: int) -> int | None:
         moments = [self.deadlines.next_ms(connected=self.bridge.connected), self._next_decision_ms()]
         if self.bridge.connected:
-            moments.append(self.nodes.next_ms())
+            moments += [self.nodes.next_ms(), None if self._dirty else self.supply.due_ms()]
         if self.executor.attempts or self.executor.nodes:
             moments.append(self._next_head_look_ms)
         if self.why.left:

@@ -1,4 +1,5 @@
 """Nodes that somebody takes out of use: cordoned (nothing new starts there), draining (what runs there moves away), drained.
+Those that the scheduler lets go (`supply`) are `leaving`, then `let_go`: as draining, but nobody's order.
 
 A cordon stands in the node's row, so it outlives the control plane; the engine is told whenever it learns of the node anew. A
 draining node loses its slots when no lease names them any more: from then on its GPUs are Ray's own again, and an autoscaler sees it
@@ -21,7 +22,8 @@ from heliostat.control.port import ControlError
 from heliostat.store import Store
 from heliostat.store.tables import Node
 
-CORDONED, DRAINING = "cordoned", "draining"
+CORDONED, DRAINING, LEAVING = "cordoned", "draining", "leaving"
+EMPTIED = (DRAINING, LEAVING)
 ORDERS = {"cordon": CORDONED, "drain": DRAINING, "uncordon": ""}
 DROP_AGAIN_MS = 5_000
 
@@ -47,7 +49,13 @@ class NodeKeeper:
         cordon = self.cordons.get(joined.node)
         if cordon is not None and joined.node not in self.told:
             self.told.add(joined.node)
-            out.event(NodeCordoned(joined.node, drain=cordon == DRAINING))
+            out.event(NodeCordoned(joined.node, drain=cordon in EMPTIED))
+
+    def lost(self, node: str) -> None:
+        """An order of somebody outlives the node; that it was let go does not."""
+        self.told.discard(node)
+        if self.cordons.get(node) == LEAVING:
+            del self.cordons[node]
 
     def asked(self, asked: NodeAsked, out: Outbox, now_ms: int) -> None:
         """Raises ControlError for a node that is not there."""
@@ -57,18 +65,19 @@ class NodeKeeper:
 
     def order(self, node: str, cordon: str, actor: str, out: Outbox, now_ms: int) -> None:
         """Take the node out of use, or back. The same word again changes nothing."""
-        if cordon == self.cordons.get(node, ""):
+        before = self.cordons.get(node, "")
+        if cordon == before:
             return
         out.step(node, lambda s: _cordoned(s, node, cordon, actor, now_ms))
         if cordon:
             self.cordons[node] = cordon
             self.told.add(node)
-            out.event(NodeCordoned(node, drain=cordon == DRAINING))
+            out.event(NodeCordoned(node, drain=cordon in EMPTIED))
         else:
             del self.cordons[node]
             self.told.discard(node)
             out.event(NodeUncordoned(node))
-        if not self.executor.nodes[node].slots and cordon != DRAINING:
+        if before in EMPTIED and cordon not in EMPTIED:  # an order to drop its slots may be on its way
             term = self.executor.term
             out.step(node, None, self.executor.send(lambda i: RestoreNode(i, term, node)))
 
@@ -84,18 +93,19 @@ class NodeKeeper:
         return min((self.drop_at_ms.get(node, 0) for node in self._to_drop()), default=None)
 
     def state(self, node: NodeJoined) -> str:
-        """up, cordoned, draining, or drained: nothing of ours is left there."""
+        """up, cordoned, draining or leaving; drained or let_go: nothing of ours is left there."""
         cordon = self.cordons.get(node.node, "")
-        if cordon == DRAINING and not node.slots and not self._held(node.node):
-            return "drained"
+        if cordon in EMPTIED and not node.slots and not self.held(node.node):
+            return "let_go" if cordon == LEAVING else "drained"
         return cordon or "up"
 
     def _to_drop(self) -> list[str]:
         nodes = self.executor.nodes
-        draining = [node for node, cordon in self.cordons.items() if cordon == DRAINING and node in nodes]
-        return [node for node in sorted(draining) if nodes[node].slots and not self._held(node)]
+        draining = [node for node, cordon in self.cordons.items() if cordon in EMPTIED and node in nodes]
+        return [node for node in sorted(draining) if nodes[node].slots and not self.held(node)]
 
-    def _held(self, node: str) -> bool:
+    def held(self, node: str) -> bool:
+        """Whether an attempt holds something there."""
         return any(node in attempt.nodes() and not attempt.freed for attempt in self.executor.attempts.values())
 
 
@@ -103,5 +113,5 @@ def _cordoned(session: Session, node: str, cordon: str, actor: str, now_ms: int)
     row = session.get(Node, node)
     if row is not None:
         row.cordon = cordon
-    kind = {CORDONED: "node_cordoned", DRAINING: "node_draining"}.get(cordon, "node_uncordoned")
+    kind = {CORDONED: "node_cordoned", DRAINING: "node_draining", LEAVING: "node_let_go"}.get(cordon, "node_uncordoned")
     rows.noted(session, kind, now_ms, {"node": node, "by": actor})

@@ -1,8 +1,8 @@
-"""What a Ray cluster file says about Heliostat: `metadata.heliostat` with the keys `port` and `queues`.
+"""What a Ray cluster file says about Heliostat: `metadata.heliostat` with the keys `port`, `queues` and `nodes`.
 
 Ray's launcher allows no top-level keys of others, and copies the whole file to the head as ~/ray_bootstrap_config.yaml; so
 `helio up --cluster-file ~/ray_bootstrap_config.yaml` finds there what the platform engineer wrote beside the node types.
-`queues` is the mapping of docs/queues.md and is put in force by the same checks as `helio queue apply`.
+`queues` and `nodes` are the mappings of docs/queues.md and docs/autoscaling.md, put in force by the same checks as `helio queue apply`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import yaml
 
 from heliostat.local.errors import LocalError
 
-KEYS = frozenset({"port", "queues"})
+KEYS = frozenset({"port", "queues", "nodes"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,9 @@ def read(path: Path) -> ClusterFile:
     unknown = sorted(set(ours) - KEYS)
     if unknown:
         raise _bad(path, f"names {', '.join(unknown)} under metadata.heliostat; known are {', '.join(sorted(KEYS))}")
-    return ClusterFile(port=_port(path, ours.get("port", 0)), queue_file=_queue_file(path, ours.get("queues")))
+    return ClusterFile(
+        port=_port(path, ours.get("port", 0)), queue_file=_queue_file(path, ours.get("queues"), ours.get("nodes"))
+    )
 
 
 def _port(path: Path, value: Any) -> int:  # Any: YAML
@@ -47,13 +49,15 @@ def _port(path: Path, value: Any) -> int:  # Any: YAML
     return value
 
 
-def _queue_file(path: Path, queues: Any) -> str:  # Any: YAML
+def _queue_file(path: Path, queues: Any, nodes: Any) -> str:  # Any: YAML
     if queues is None:
+        if nodes is not None:
+            raise _bad(path, "has metadata.heliostat.nodes without queues that could use them")
         return ""
     if not isinstance(queues, dict) or not queues:
         raise _bad(path, "has metadata.heliostat.queues that are no mapping from names to settings")
-    return yaml.safe_dump({"queues": queues}, sort_keys=False)
+    return yaml.safe_dump({"queues": queues} | ({} if nodes is None else {"nodes": nodes}), sort_keys=False)
 
 
 def _bad(path: Path, what: str) -> LocalError:
-    return LocalError("bad_cluster_file", f"{path} {what}.", "See cluster.yaml and docs/queues.md")
+    return LocalError("bad_cluster_file", f"{path} {what}.", "See cluster.yaml, docs/queues.md and docs/autoscaling.md")

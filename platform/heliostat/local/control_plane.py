@@ -55,10 +55,11 @@ def wait_connected(record: ControlRecord, patience_s: float, hopeless: Callable[
     return get(record, "/readyz") is not None
 
 
-def get(record: ControlRecord, path: str) -> dict[str, Any] | None:  # Any: JSON
-    """The JSON of a public page, or None when it does not answer with success."""
+def get(record: ControlRecord, path: str, token: str = "") -> dict[str, Any] | None:  # Any: JSON
+    """The JSON of a page (a public one needs no token), or None when it does not answer with success."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        reply = httpx.get(f"{record.url}{path}", timeout=5.0, trust_env=False)
+        reply = httpx.get(f"{record.url}{path}", headers=headers, timeout=5.0, trust_env=False)
         body = reply.json() if reply.is_success else None
     except (httpx.HTTPError, ValueError):
         return None

@@ -116,6 +116,28 @@ def _control(scene: Scene) -> Iterable[Finding]:
         yield Finding("bridge", "ok", "the bridge is connected to Ray")
 
 
+def _pools(scene: Scene) -> Iterable[Finding]:
+    """Nodes that come by demand, as the control plane tells them; nothing where the queue file has no pools."""
+    path = scene.settings.admin_token_path
+    if scene.control is None or not path.is_file():
+        return
+    token = path.read_text(encoding="utf-8").strip()
+    cluster = control_plane.get(scene.control, "/api/v1/cluster", token) or {}
+    for pool in cluster.get("pools") or ():
+        yield pool_finding(pool)
+
+
+def pool_finding(pool: dict[str, Any]) -> Finding:  # Any: JSON
+    """One line for each pool, with what to do where nodes do not come."""
+    flavor = pool["flavor"]
+    text = f"{pool['nodes']} of at most {pool['max']} nodes of flavor {flavor} are there"
+    if not pool["late"]:
+        return Finding("nodes", "ok", text + (f", {pool['wanted']} asked for" if pool["wanted"] else ""))
+    text += f"; {pool['missing']} more did not come (asked {pool['tries']} times), asked for again at {pool['by']}"
+    fix = f"Read Ray's autoscaler log (monitor.log); a node type needs the label heliostat/flavor: {flavor} and what queues.yaml says"
+    return Finding("nodes", "warn", text, fix)
+
+
 def _listeners(scene: Scene) -> Iterable[Finding]:
     """Every port of ours that other machines can reach, and every port that is ours on loopback, in one line."""
     mine = [listener for listener in ports.listeners() if listener.pid in scene.pids]
@@ -220,6 +242,7 @@ CHECKS: tuple[Callable[[Scene], Iterable[Finding]], ...] = (
     _ray_answers,
     _token_mode,
     _control,
+    _pools,
     _listeners,
     _space,
     _telemetry,

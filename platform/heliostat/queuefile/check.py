@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from heliostat_scheduler.core.model import MEMORY, PRIORITY_CLASSES, UNLIMITED
 
+from heliostat.queuefile.pools import Pool, pool
 from heliostat.queuefile.reading import BadQueueFile, Problem, Value, number, read
 from heliostat.queuefile.tree import DEFAULT_QUEUE, EVERYTHING, Queue, QueueFile, Rule
 
@@ -47,10 +48,12 @@ queues:
 
 def parse(text: str) -> QueueFile:
     """The queue file that `text` is, or BadQueueFile with every problem and its line."""
-    return _Check().file(text)
+    return Check().file(text)
 
 
-class _Check:
+class Check:
+    """One reading of a file, with all that is wrong in it."""
+
     def __init__(self) -> None:
         self.problems: list[Problem] = []
 
@@ -60,10 +63,15 @@ class _Check:
     def file(self, text: str) -> QueueFile:
         root = read(text)
         queues: dict[str, Queue] = {}
+        pools: dict[str, Pool] = {}
         default = ""
-        for key, value in self.entries(root, ("queues", "default"), "the file"):
+        for key, value in self.entries(root, ("queues", "default", "nodes"), "the file"):
             if key == "default":
                 default = self.word(value, "default")
+            elif key == "nodes":
+                pools = {
+                    name: pool(self, name, item) for name, item in self.pairs(value, "nodes") if self.flavor(name, item)
+                }
             else:
                 queues = {name: self.queue(name, item) for name, item in self.pairs(value, "queues")}
         if not queues and not self.problems:
@@ -71,7 +79,7 @@ class _Check:
         self.tree(queues)
         if not self.problems:
             self.sums(queues)
-        file = QueueFile(text, queues, default or _fallback(queues))
+        file = QueueFile(text, queues, default or _fallback(queues), pools)
         if not self.problems and default and default not in file.leaves():
             self.wrong(dict(root.entries or ())["default"].line, f"default: '{default}' is no queue without children")
         if self.problems:
@@ -119,10 +127,15 @@ class _Check:
             return {}
         found = {}
         for key, item in self.pairs(value, where):
-            if not FLAVOR.fullmatch(key):
-                self.wrong(item.line, f"{where}: '{key}' is no name of a flavor, cpu or memory")
+            self.flavor(key, item, f"{where}: ", ", cpu or memory")
             found[key] = self.amount(item, key, f"{where}: {key}")
         return found
+
+    def flavor(self, name: str, value: Value, where: str = "nodes: ", or_else: str = "") -> bool:
+        good = FLAVOR.fullmatch(name) is not None
+        if not good:
+            self.wrong(value.line, f"{where}'{name}' is no name of a flavor{or_else}")
+        return good
 
     def amount(self, value: Value, key: str, where: str) -> int:
         text = value.scalar if value.scalar is not None else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from heliostat.queuefile.check import AMOUNT_KEYS, shown
 from heliostat.queuefile.tree import EVERYTHING, Queue, QueueFile
@@ -27,9 +27,20 @@ class Change:
 
 def diff(old: QueueFile, new: QueueFile) -> list[Change]:
     """All changes, in the order of the names."""
-    return [change for name in sorted({*old.queues, *new.queues}) for change in _queue(name, old, new)] + _default(
-        old, new
-    )
+    queues = [change for name in sorted({*old.queues, *new.queues}) for change in _queue(name, old, new)]
+    pools = [change for flavor in sorted({*old.pools, *new.pools}) for change in _pool(flavor, old, new)]
+    return queues + pools + _default(old, new)
+
+
+def _pool(flavor: str, old: QueueFile, new: QueueFile) -> Iterator[Change]:
+    before, after, name = old.pools.get(flavor), new.pools.get(flavor), f"nodes.{flavor}"
+    if before is None or after is None:
+        yield Change(name, "removed" if after is None else "added")
+        return
+    was, now = asdict(before), asdict(after)
+    for key in sorted(was.keys() - {"line", "flavor"}):
+        if was[key] != now[key]:
+            yield Change(name, "changed", key, str(was[key]), str(now[key]))
 
 
 def _queue(name: str, old: QueueFile, new: QueueFile) -> Iterator[Change]:

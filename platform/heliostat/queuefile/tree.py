@@ -10,7 +10,9 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from heliostat_scheduler.core.model import CPU, MEMORY, PRIORITY_CLASSES, UNLIMITED, Amounts, QueueSpec
+from heliostat_scheduler.core.model import CPU, MEMORY, PRIORITY_CLASSES, UNLIMITED, Amounts, NodePool, QueueSpec
+
+from heliostat.queuefile.pools import Pool
 
 EVERYTHING = "*"
 DEFAULT_QUEUE = "default"
@@ -70,6 +72,7 @@ class QueueFile:
     text: str
     queues: Mapping[str, Queue]
     default: str = DEFAULT_QUEUE
+    pools: Mapping[str, Pool] = field(default_factory=dict)
 
     @property
     def etag(self) -> str:
@@ -132,12 +135,16 @@ class QueueFile:
         ]
         return min(found) if found else (UNLIMITED, "")
 
+    def node_pools(self) -> tuple[NodePool, ...]:
+        """The nodes that can be had, as the engine takes them."""
+        return tuple(self.pools[flavor].to_core() for flavor in sorted(self.pools))
+
     def to_core(self, flavors: Iterable[str] = ()) -> tuple[QueueSpec, ...]:
         """The queues as the engine takes them, parents first. `flavors`: what the cluster has; `*` is spelled out for these.
 
         A parent without a quota of its own guarantees what its children are guaranteed.
         """
-        keys = sorted({CPU, MEMORY, *flavors, *self._named()})
+        keys = sorted({CPU, MEMORY, *flavors, *self.pools, *self._named()})
         ordered = sorted(self.queues.values(), key=lambda queue: (len(self.line_to_top(queue.name)), queue.name))
         return tuple(
             QueueSpec(

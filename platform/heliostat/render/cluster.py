@@ -8,7 +8,7 @@ from typing import Literal
 
 from heliostat.render.amounts import age, by_flavor, clock, count, parse_time, percent, seconds_between, size
 from heliostat.render.table import table
-from heliostat.wire.shapes import ClusterJson, EventJson, NodeJson, QueueJson, SlotJson, TokenJson
+from heliostat.wire.shapes import ClusterJson, EventJson, NodeJson, PoolJson, QueueJson, SlotJson, TokenJson
 
 AMOUNTS: tuple[Literal["quota", "limit", "used", "borrowed", "entitled"], ...] = (
     "quota",
@@ -42,9 +42,10 @@ def _devices(amounts: object) -> str:
     )
 
 
-def node_table(cluster: ClusterJson, width: int = 0) -> str:
-    """One line per node, then one per GPU that somebody holds."""
-    rows = [_node(node) for node in cluster.get("nodes") or []]
+def node_table(cluster: ClusterJson, now: datetime, width: int = 0) -> str:
+    """One line per node with what runs on it, then one for the nodes of each flavor that are on their way."""
+    rows = [_node(node, now) for node in cluster.get("nodes") or []]
+    rows += [_wanted(pool, now) for pool in cluster.get("pools") or [] if pool.get("missing")]
     return table(("NODE", "IP", "FLAVOR", "STATE", "GPUS", "CPUS", "MEMORY", "JOBS"), rows, width=width)
 
 
@@ -86,7 +87,43 @@ def _token_state(token: TokenJson, now: datetime) -> str:
     return "expired" if left >= 0 else f"valid, expires in {age(-left)}"
 
 
-def _node(node: NodeJson) -> tuple[str, ...]:
+def pool_lines(cluster: ClusterJson) -> list[str]:
+    """Each pool in a sentence: what is there, and how many there may be."""
+    return [
+        f"{pool.get('flavor', '?')}: {pool.get('nodes', 0)} of at most {pool.get('max', 0)} nodes"
+        + (f", {pool['min']} kept" if pool.get("min") else "")
+        + f"; one without work leaves after {age(pool.get('idle_s', 0))}"
+        for pool in cluster.get("pools") or []
+    ]
+
+
+def _wanted(pool: PoolJson, now: datetime) -> tuple[str, ...]:
+    """Nodes that are not there yet."""
+    many, until = pool.get("missing", 0), seconds_between(pool.get("by"), now)
+    left = age(max(0.0, -until)) if until is not None else "-"
+    asked = age(seconds_between(pool.get("asked_at"), now))
+    late = pool.get("late")
+    told = f"did not come, try {pool.get('tries', 1)}; again in {left}" if late else f"asked {asked} ago, {left} to go"
+    jobs = ", ".join(pool.get("jobs") or [])
+    word = "late" if late else "joining"
+    return (
+        f"+{many}",
+        "-",
+        pool.get("flavor", "?"),
+        word,
+        f"-/{many * pool.get('gpus', 0)}",
+        "-",
+        "-",
+        f"{told}: for {jobs or 'min'}",
+    )
+
+
+def _idle(node: NodeJson, now: datetime) -> str:
+    since = seconds_between(node.get("idle_since"), now)
+    return "-" if since is None else f"idle {age(since)}"
+
+
+def _node(node: NodeJson, now: datetime) -> tuple[str, ...]:
     slots = node.get("slots") or []
     taken = [slot for slot in slots if slot.get("job")]
     return (
@@ -97,7 +134,7 @@ def _node(node: NodeJson) -> tuple[str, ...]:
         f"{len(taken)}/{len(slots)}",
         count((node.get("cpu_milli") or 0) / 1000),
         size(node.get("memory_bytes") or 0),
-        ", ".join(_slot(slot) for slot in taken) or "-",
+        ", ".join(_slot(slot) for slot in taken) or _idle(node, now),
     )
 
 

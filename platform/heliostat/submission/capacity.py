@@ -1,10 +1,13 @@
-"""What the cluster could give if it were empty, from `ControlPort.cluster()`: the yardstick of NeverFits."""
+"""What the cluster could give if it were empty, nodes that can be had included, from `ControlPort.cluster()`: the yardstick of NeverFits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+GONE = ("lost", "down", "let_go")
+"""States of nodes whose place another may take, where nodes of their flavor can be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +55,28 @@ class Capacity:
 
 def capacity_of(cluster: Mapping[str, Any]) -> Capacity:  # Any: JSON
     """A node that is shown without any size (gone, and nothing is known about it) says nothing about what the cluster can give."""
-    rooms = (_node(node) for node in cluster.get("nodes") or ())
+    shown = list(cluster.get("nodes") or ())
+    rooms = [_node(node) for node in shown if node.get("state") not in GONE]
+    for pool in cluster.get("pools") or ():
+        rooms += [_had(pool)] * max(0, int(pool["max"]) - sum(room.flavor == pool["flavor"] for room in rooms))
+    rooms += [_node(node) for node in shown if node.get("state") in GONE and node["flavor"] not in _pooled(cluster)]
     return Capacity(tuple(room for room in rooms if room.slots or room.cpu_milli))
+
+
+def _pooled(cluster: Mapping[str, Any]) -> set[str]:  # Any: JSON
+    return {pool["flavor"] for pool in cluster.get("pools") or ()}
+
+
+def _had(pool: Mapping[str, Any]) -> NodeRoom:  # Any: JSON
+    """A node that can be had."""
+    return NodeRoom(
+        flavor=pool["flavor"],
+        slots=pool["gpus"],
+        slot_cpu_milli=pool["slot_cpu_milli"],
+        slot_memory_bytes=pool["slot_memory_bytes"],
+        cpu_milli=pool["float_cpu_milli"],
+        memory_bytes=pool["float_memory_bytes"],
+    )
 
 
 def _node(node: Mapping[str, Any]) -> NodeRoom:  # Any: JSON

@@ -191,6 +191,23 @@ class NodeJson(TypedDict, total=False):
     cpu_milli: int
     memory_bytes: int
     labels: dict[str, str]
+    idle_since: str | None
+
+
+class PoolJson(TypedDict, total=False):
+    flavor: str
+    gpus: int
+    max: int
+    min: int
+    idle_s: int
+    nodes: int
+    missing: int
+    wanted: int
+    late: bool
+    tries: int
+    asked_at: str | None
+    by: str | None
+    jobs: list[str]
 
 
 class RayJson(TypedDict, total=False):
@@ -212,6 +229,7 @@ class ControlJson(TypedDict, total=False):
 
 
 class ClusterJson(TypedDict, total=False):
+    pools: list[PoolJson]
     nodes: list[NodeJson]
     ray: RayJson
     bridge: BridgeJson

@@ -30,6 +30,8 @@ _HANDLERS: dict[type, Callable[[State, Any, int], None]] = {  # Any: each handle
     e.NodeUncordoned: cluster_events.node_uncordoned,
     e.SlotBlocked: cluster_events.slot_blocked,
     e.SlotUnblocked: cluster_events.slot_unblocked,
+    e.PoolsChanged: cluster_events.pools_changed,
+    e.NodesComing: cluster_events.nodes_coming,
     e.JobSubmitted: job_events.submitted,
     e.JobRestored: job_events.restored,
     e.JobChanged: job_events.changed,

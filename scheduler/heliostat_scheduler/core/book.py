@@ -117,6 +117,11 @@ class NodeRec:
     def opened(self) -> bool:
         return self.up and not self.cordoned
 
+    @property
+    def let_go(self) -> bool:
+        """Nothing of ours is left there: another node may take its place."""
+        return not self.up or (self.draining and not self.spec.slots)
+
 
 class Book:
     """All live jobs and known nodes."""

@@ -110,3 +110,15 @@ def slot_unblocked(state: State, event: e.SlotUnblocked, _now_ms: int) -> None:
     if node_id is not None:
         state.book.refresh_node(node_id)
     state.restructure = True
+
+
+def pools_changed(state: State, event: e.PoolsChanged, _now_ms: int) -> None:
+    flavors = [pool.flavor for pool in event.pools]
+    if len(set(flavors)) != len(flavors):
+        raise IllegalEvent("two pools of nodes have the same flavor")
+    state.node_pools = {pool.flavor: pool for pool in sorted(event.pools, key=lambda pool: pool.flavor)}
+    state.restructure = True
+
+
+def nodes_coming(state: State, event: e.NodesComing, _now_ms: int) -> None:
+    state.set_coming(event.coming)

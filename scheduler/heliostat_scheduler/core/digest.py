@@ -11,7 +11,7 @@ import hashlib
 from heliostat_scheduler.core.book import JobRec
 from heliostat_scheduler.core.codec import to_json
 from heliostat_scheduler.core.model import JobSpec, Policy
-from heliostat_scheduler.core.snapshot import moving_record, node_record
+from heliostat_scheduler.core.snapshot import moving_record, node_record, supply_record
 from heliostat_scheduler.core.state import State
 
 _MODULUS = 1 << 256
@@ -57,6 +57,7 @@ class Digest:
             "blocked": book.blocked,
             "failed": state.failed,
             "mix": hashlib.sha256(to_json(state.mix).encode()).hexdigest(),
+            **supply_record(state),
             "jobs": self._sum,
             "cycle": state.cycle,
             "now_ms": state.now_ms,

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from heliostat_scheduler.core.model import DemandKind, JobSpec, NodeSpec, Policy, QueueSpec, TaskPlace
+from heliostat_scheduler.core.model import (
+    DemandKind,
+    JobSpec,
+    NodeComing,
+    NodePool,
+    NodeSpec,
+    Policy,
+    QueueSpec,
+    TaskPlace,
+)
 
 
 class IllegalEvent(Exception):
@@ -63,6 +72,20 @@ class SlotBlocked:
 @dataclass(frozen=True, slots=True)
 class SlotUnblocked:
     slot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PoolsChanged:
+    """The nodes that can be had beside those that are there, one pool per flavor. Replaces what was known."""
+
+    pools: tuple[NodePool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodesComing:
+    """All nodes that are on their way, and for whom: what their jobs wait for. Replaces what was known; decides nothing."""
+
+    coming: tuple[NodeComing, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +270,8 @@ Event = (
     | NodeUncordoned
     | SlotBlocked
     | SlotUnblocked
+    | PoolsChanged
+    | NodesComing
     | JobSubmitted
     | JobRestored
     | JobChanged

@@ -14,6 +14,7 @@ from heliostat_scheduler.core.harm import safe_until, within
 from heliostat_scheduler.core.judge import (
     candidate_flavors,
     personal_reason,
+    room_in,
     rule_reason,
     structural_reason,
 )
@@ -203,6 +204,9 @@ def _capacity_checks(state: State, rec: JobRec, flavor: str, need: Amounts) -> l
                 ("tasks", spec.min_tasks),
             )
             found.append(Check(name, fits, facts))
+    for pool in (state.node_pools[name] for name in flavors if name in state.node_pools):
+        more: Facts = (("flavor", pool.flavor), ("max_nodes", pool.max_nodes), ("more_nodes", room_in(state, pool)))
+        found.append(Check("more nodes can be had", bool(room_in(state, pool)), more))
     leaf = book.leaf_of(rec)
     may = any(within(leaf.chain, need, quota) for quota in (True, False))
     found.append(Check("may reclaim", may and state.policy.reclaim, (("queue", leaf.name),)))

@@ -26,6 +26,8 @@ def fork_state(state: State) -> State:
     twin.failed = state.failed.copy()
     twin.flavors, twin.structure, twin.restructure = state.flavors, state.structure, state.restructure
     twin.mix, twin.searched = state.mix, state.searched.copy()
+    twin.node_pools = state.node_pools.copy()
+    twin.set_coming(state.coming)
     twin.watch_book()
     twin.clock = state.clock
     twin.usage_at = state.usage_at

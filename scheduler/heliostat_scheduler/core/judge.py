@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from heliostat_scheduler.core.book import JobRec, Phase, core_tasks, reason, task_amounts
-from heliostat_scheduler.core.model import Amounts, JobSpec
+from heliostat_scheduler.core.model import Amounts, JobSpec, NodeComing, NodePool
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
 from heliostat_scheduler.core.tree import QueueNode
 
@@ -33,6 +33,18 @@ def personal_reason(state: State, rec: JobRec) -> Reason | None:
     if rec.retry_at > state.now_ms:
         return reason(ReasonCode.BACKOFF, ("error", rec.retry_code), ("attempt", rec.attempt), until=rec.retry_at)
     return None
+
+
+def coming_reason(coming: NodeComing) -> Reason:
+    """The job starts when nodes have joined that were asked for."""
+    word = ("again", coming.tries) if coming.late else ("tries", coming.tries)
+    return reason(ReasonCode.NODE_JOINING, ("flavor", coming.flavor), ("nodes", coming.nodes), word, until=coming.by_ms)
+
+
+def room_in(state: State, pool: NodePool) -> int:
+    """How many more nodes of this pool may be there."""
+    there = sum(1 for rec in state.book.nodes.values() if not rec.let_go and rec.spec.flavor == pool.flavor)
+    return max(0, pool.max_nodes - there)
 
 
 def candidate_flavors(state: State, spec: JobSpec) -> tuple[str, ...]:

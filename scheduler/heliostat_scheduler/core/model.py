@@ -142,6 +142,40 @@ class DemandKind:
 
 
 @dataclass(frozen=True, slots=True)
+class NodePool:
+    """Nodes of one flavor that can be had. `node`: what one looks like; its id is empty.
+
+    max_nodes, min_nodes: how many of the flavor there may be, and how many are kept, those that are there included.
+    idle_ms: how long one is kept without work. join_ms: how long one may take to join.
+    """
+
+    node: NodeSpec
+    max_nodes: int
+    min_nodes: int = 0
+    idle_ms: int = 600_000
+    join_ms: int = 900_000
+
+    @property
+    def flavor(self) -> str:
+        return self.node.flavor
+
+
+@dataclass(frozen=True, slots=True)
+class NodeComing:
+    """Nodes that were asked for and have not joined yet. by_ms: when they are expected; late: when they are asked for again.
+
+    tries: how often in a row. jobs: who waits for them.
+    """
+
+    flavor: str
+    nodes: int
+    by_ms: int
+    jobs: tuple[str, ...] = ()
+    tries: int = 1
+    late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class TaskPlace:
     """Where one task runs. `slots` is empty for CPU-only tasks; more than one only for a task of several whole GPUs."""
 

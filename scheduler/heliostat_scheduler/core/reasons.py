@@ -32,6 +32,7 @@ class ReasonCode(StrEnum):
     TOPOLOGY_UNSATISFIED = "TopologyUnsatisfied"
     GANG_INCOMPLETE = "GangIncomplete"
     NO_CAPACITY_YET = "NoCapacityYet"
+    NODE_JOINING = "NodeJoining"
     # time
     RESERVED_FOR = "ReservedFor"
     BACKFILL_TOO_LONG = "BackfillTooLong"
@@ -120,6 +121,7 @@ _SENTENCES: dict[ReasonCode, str] = {
     ReasonCode.TOPOLOGY_UNSATISFIED: "needs {needs:amount} in one {spread:domain}; {free:amount} free, room for at most {best:tasks} in one",
     ReasonCode.GANG_INCOMPLETE: "{ready} of {tasks:tasks} would fit: needs {needs:amount}, {free:amount} free",
     ReasonCode.NO_CAPACITY_YET: "waits for nodes: needs {tasks} x {gpu_milli:task}, which no usable nodes hold now",
+    ReasonCode.NODE_JOINING: "waits for {nodes:machines} of flavor {flavor}, asked for and not there yet",
     ReasonCode.RESERVED_FOR: "the free capacity is reserved for {job}, which starts first",
     ReasonCode.BACKFILL_TOO_LONG: "would run longer than the gap before {job} starts",
     ReasonCode.WAITING_FOR_VICTIMS: "starts when {jobs:leavers}",
@@ -146,6 +148,16 @@ _SENTENCES: dict[ReasonCode, str] = {
 _VARIANTS: dict[tuple[ReasonCode, str], str] = {
     (ReasonCode.SHRUNK_FOR, "max_tasks"): "gave up what exceeds its new maximum of {max_tasks:tasks}",
     (ReasonCode.SHRUNK_FOR, "from"): "shrank from {from} to {tasks:tasks}: others make more of the GPUs",
+    (ReasonCode.NODE_JOINING, "again"): (
+        "waits for {nodes:machines} of flavor {flavor}, which did not come (asked {again:times}); asked for again in a while"
+    ),
+    (ReasonCode.INSUFFICIENT_FREE, "max_nodes"): (
+        "needs {needs:amount}, {free:amount} free, {gap:amount} short; all {max_nodes:machines} that flavor {resource} may have are there"
+    ),
+    (ReasonCode.GANG_INCOMPLETE, "max_nodes"): (
+        "{ready} of {tasks:tasks} would fit: needs {needs:amount}, {free:amount} free; "
+        "all {max_nodes:machines} that flavor {resource} may have are there"
+    ),
     (ReasonCode.GANG_INCOMPLETE, "min_tasks"): "holds {tasks:tasks} and needs at least {min_tasks}",
     (ReasonCode.PENDING_EVALUATION, "resize_ms"): "was resized a moment ago and may grow again in {resize_ms:seconds}",
     (ReasonCode.FAIR_SHARE_EXCEEDED, "unstable"): "would take GPUs whose holder could reclaim them at once",
@@ -172,6 +184,10 @@ def _phrase(facts: dict[str, int | str], name: str, kind: str) -> str:
             return _task(facts)
         case "tasks":
             return counted(value, "task")
+        case "machines":
+            return counted(value, "node")
+        case "times":
+            return counted(value, "time")
         case "places":
             return f"{decimal(value)} GPU" if value else "its places"
         case "leavers":

@@ -16,7 +16,7 @@ from heliostat_scheduler.core.book import HOLDING, JobRec, core_tasks, task_amou
 from heliostat_scheduler.core.editing import edit_command, sized
 from heliostat_scheduler.core.explain import Explanation, checks_of, headroom, holders_of, never_fits_tasks
 from heliostat_scheduler.core.judge import candidate_flavors as flavors_to_try
-from heliostat_scheduler.core.judge import rule_reason, structural_reason
+from heliostat_scheduler.core.judge import room_in, rule_reason, structural_reason
 from heliostat_scheduler.core.model import PRIORITY_CLASSES, JobSpec, NodeSpec, SlotSpec
 from heliostat_scheduler.core.reasons import Reason, ReasonCode, Remedy, RemedyKind, amount, decimal, sentence
 from heliostat_scheduler.core.tree import QueueNode
@@ -69,11 +69,17 @@ class _Ideas:
         if code is ReasonCode.DEPENDENCY_WAIT:
             return self._dependency()
         found = list(self._own_changes())
-        if not found:
+        if self.why.fact("max_nodes"):
+            found += self._nodes()
+        if not found and code is not ReasonCode.NODE_JOINING:
             found += self._combined_or_ends()
         found = list({remedy.command or remedy.text: remedy for remedy in found}.values())
         found.sort(key=lambda remedy: (not remedy.command, bool(remedy.evicts)))
-        if code not in STRUCTURAL:
+        if code is ReasonCode.NODE_JOINING:
+            again = self.why.fact("again")
+            text = "the nodes are asked for again at that time" if again else "it starts when they have joined"
+            found.append(Remedy(RemedyKind.WAIT, "wait", text, at_ms=self.why.until_ms))
+        elif code not in STRUCTURAL:
             text = "or wait until running work ends" if found else "wait until running work ends or nodes join"
             found.append(Remedy(RemedyKind.WAIT, "wait", text))
         return found
@@ -325,7 +331,10 @@ class _Ideas:
 
     def _nodes(self) -> Iterator[Remedy]:
         """More nodes like the best one that is known (all of them free)."""
-        known = [rec.spec for _, rec in sorted(self.engine.state.book.nodes.items())]
+        state = self.engine.state
+        known = [rec.spec for _, rec in sorted(state.book.nodes.items())] + [
+            pool.node for pool in state.node_pools.values()
+        ]
         kinds = [spec for spec in known if not self.spec.flavors or spec.flavor in self.spec.flavors]
         if not kinds:
             return
@@ -338,7 +347,10 @@ class _Ideas:
             if outcome.started and not outcome.evicts:
                 have = amount(len(model.slots) * 1000, model.flavor)
                 have = have if model.slots else f"{decimal(model.cpu_milli)} CPU"
+                pool = state.node_pools.get(model.flavor)
                 text = f"add {count} node{'s' if count > 1 else ''} with {have}"
+                if pool is not None and not room_in(state, pool):
+                    text = f"raise max of {model.flavor} under nodes in queues.yaml to {pool.max_nodes + count}: {text}"
                 yield Remedy(RemedyKind.APPLY, "add_nodes", text)
                 return
 

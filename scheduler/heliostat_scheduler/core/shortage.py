@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from heliostat_scheduler.core.book import reason as make_reason
 from heliostat_scheduler.core.harm import Wish, within
+from heliostat_scheduler.core.judge import room_in
 from heliostat_scheduler.core.model import JobSpec, TaskShape
 from heliostat_scheduler.core.placement import ANY, largest
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
@@ -23,6 +24,7 @@ class Shortage:
     state: State
     highest: dict[str, int] = field(default_factory=dict)
     holders: dict[str, list[str]] = field(default_factory=dict)
+    full: dict[str, bool] = field(default_factory=dict)
     fitting: dict[tuple[TaskShape, str, tuple[str, ...], str, int], int] = field(default_factory=dict)
 
     def reason(self, leaf: QueueNode, spec: JobSpec, wish: Wish) -> Reason:
@@ -37,6 +39,7 @@ class Shortage:
         if free >= needs:
             code = ReasonCode.FRAGMENTED if spec.spread == ANY else ReasonCode.TOPOLOGY_UNSATISFIED
             return make_reason(code, *facts, ("best", fits), ("spread", spec.spread), blockers=blockers)
+        facts += self._all_there(wish)
         higher = self._highest_waiting(leaf)
         if higher > spec.priority:
             return make_reason(
@@ -51,6 +54,15 @@ class Shortage:
         if 0 < fits < spec.min_tasks:
             return make_reason(ReasonCode.GANG_INCOMPLETE, *facts, ("ready", fits), blockers=blockers)
         return make_reason(ReasonCode.INSUFFICIENT_FREE, *facts, blockers=blockers)
+
+    def _all_there(self, wish: Wish) -> tuple[tuple[str, int | str], ...]:
+        """Says that no more nodes of the flavor can be had, where others could be until now."""
+        pool = self.state.node_pools.get(wish.flavor)
+        if pool is None:
+            return ()
+        if pool.flavor not in self.full:
+            self.full[pool.flavor] = not room_in(self.state, pool)
+        return (("max_nodes", pool.max_nodes),) if self.full[pool.flavor] else ()
 
     def _largest(self, wish: Wish) -> int:
         """How many tasks would fit now (looked up once per shape while the free amount is the same)."""

@@ -10,7 +10,16 @@ from heliostat_scheduler.core.book import JobRec, NodeRec, Phase
 from heliostat_scheduler.core.codec import decode, encode
 from heliostat_scheduler.core.idle import IDLE
 from heliostat_scheduler.core.job_events import watch
-from heliostat_scheduler.core.model import DemandKind, JobSpec, NodeSpec, Policy, QueueSpec, TaskPlace
+from heliostat_scheduler.core.model import (
+    DemandKind,
+    JobSpec,
+    NodeComing,
+    NodePool,
+    NodeSpec,
+    Policy,
+    QueueSpec,
+    TaskPlace,
+)
 from heliostat_scheduler.core.state import State
 
 FORMAT = 1
@@ -56,10 +65,17 @@ def snapshot_state(state: State) -> dict[str, Any]:  # Any: JSON
         "jobs": [job_record(book.jobs[job_id]) for job_id in sorted(book.jobs)],
         "failed": state.failed,
         "mix": encode(state.mix),
+        **supply_record(state),
         "searched": _searched(state),
         "cycle": state.cycle,
         "now_ms": state.now_ms,
     }
+
+
+def supply_record(state: State) -> dict[str, Any]:  # Any: JSON
+    """Nodes that can be had and nodes that come; nothing where there are none."""
+    pools, coming = tuple(state.node_pools.values()), state.coming
+    return {name: encode(rows) for name, rows in (("pools", pools), ("coming", coming)) if rows}
 
 
 def _searched(state: State) -> list[str]:
@@ -88,6 +104,8 @@ def restore_state(data: dict[str, Any]) -> State:  # Any: JSON
             state.user_steps[(queue, user)] = step
     state.book.blocked = dict(data["blocked"])
     state.set_mix(decode(tuple[DemandKind, ...], data["mix"]))
+    state.node_pools = {pool.flavor: pool for pool in decode(tuple[NodePool, ...], data.get("pools", []))}
+    state.set_coming(decode(tuple[NodeComing, ...], data.get("coming", [])))
     for row in data["nodes"]:
         spec = decode(NodeSpec, row["spec"])
         state.book.put_node(spec)

@@ -11,8 +11,8 @@ import heapq
 
 from heliostat_scheduler.core.book import HOLDING, Book, JobRec, Phase, task_amounts
 from heliostat_scheduler.core.fragmentation import Fragmentation
-from heliostat_scheduler.core.judge import personal_reason, structural_reason
-from heliostat_scheduler.core.model import DemandKind, JobSpec, Policy, QueueSpec
+from heliostat_scheduler.core.judge import coming_reason, personal_reason, structural_reason
+from heliostat_scheduler.core.model import DemandKind, JobSpec, NodeComing, NodePool, Policy, QueueSpec
 from heliostat_scheduler.core.pools import Pool
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
 from heliostat_scheduler.core.starvation import is_starved, next_starvation_ms
@@ -55,6 +55,9 @@ class State:
         self.structure = Structure({}, {})
         self.restructure = True
         self.mix: tuple[DemandKind, ...] = ()
+        self.node_pools: dict[str, NodePool] = {}
+        self.coming: tuple[NodeComing, ...] = ()
+        self.comes_for: dict[str, NodeComing] = {}
         self.clock = 0
         self.usage_at = 0
         self.user_usage: dict[tuple[str, str], int] = {}
@@ -74,6 +77,11 @@ class State:
         chooser = Fragmentation(kinds) if kinds else None
         self.book.now.chooser = chooser
         self.book.soon.chooser = chooser
+
+    def set_coming(self, coming: tuple[NodeComing, ...]) -> None:
+        """Which jobs wait for nodes that are on their way."""
+        self.coming = coming
+        self.comes_for = {job_id: nodes for nodes in coming for job_id in nodes.jobs}
 
     # -- order and groups
 
@@ -151,7 +159,7 @@ class State:
             return
         self.restructure = False
         self.stale = True
-        self.structure = Structure(self.book.nodes, self.book.blocked)
+        self.structure = Structure(self.book.nodes, self.book.blocked, tuple(self.node_pools.values()))
         self.flavors = self.structure.flavors
         tree = QueueTree(self.book.tree.specs)
         for name, node in tree.by_name.items():
@@ -191,7 +199,8 @@ class State:
         group = self.waiting.group_of.get(rec.id)
         if group is None or group.reason is None:
             return Reason(ReasonCode.PENDING_EVALUATION, (("position", self.waiting.position(rec) or 0),))
-        return group.reason
+        coming = self.comes_for.get(rec.id)
+        return group.reason if coming is None else coming_reason(coming)
 
     def holders(self, queue: str) -> list[JobRec]:
         return [self.book.jobs[job_id] for job_id in sorted(self.book.holding.get(queue, ()))]

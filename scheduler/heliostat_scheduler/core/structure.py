@@ -1,8 +1,8 @@
 """What the empty cluster could hold: the yardstick for "this can never run here".
 
 Nodes are counted by *kind* (equal hardware), so that the answer for one shape costs as many steps as there are kinds, not
-nodes. Two clusters are kept: every *known* node (also those that are down, cordoned or partly blocked just now), and the
-*usable* ones of this moment.
+nodes. Two clusters are kept: every *known* node (also those that are down, cordoned or partly blocked just now, and those that
+can still be had), and the *usable* ones of this moment. Of a flavor that can be had, a node without slots is gone: another takes its place.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from heliostat_scheduler.core.book import NodeRec
-from heliostat_scheduler.core.model import NodeSpec, TaskShape
+from heliostat_scheduler.core.model import NodePool, NodeSpec, TaskShape
 from heliostat_scheduler.core.placement import ANY, ONE_NODE
 from heliostat_scheduler.core.space import NodeSpace
 
@@ -21,17 +21,26 @@ Kind = tuple[NodeSpec, int]
 class Structure:
     """Kinds of nodes with their counts, and the largest gang of a shape, remembered."""
 
-    def __init__(self, nodes: dict[str, NodeRec], blocked: dict[str, str]) -> None:
+    def __init__(self, nodes: dict[str, NodeRec], blocked: dict[str, str], pools: tuple[NodePool, ...] = ()) -> None:
         self.nodes = nodes
         self.blocked = blocked
         self.known: dict[Kind, int] = {}
         self.usable: dict[Kind, int] = {}
+        room = {pool.flavor: pool.max_nodes for pool in pools}
         for node_id in sorted(nodes):
             rec = nodes[node_id]
             bare = replace(rec.spec, id="", slots=(), labels=())
-            _count(self.known, (bare, len(rec.spec.slots)))
+            if rec.spec.flavor not in room:
+                _count(self.known, (bare, len(rec.spec.slots)))
+            elif not rec.let_go:
+                _count(self.known, (bare, len(rec.spec.slots)))
+                room[rec.spec.flavor] -= 1
             if rec.opened:
                 _count(self.usable, (bare, sum(1 for slot in rec.spec.slots if slot.id not in blocked)))
+        for pool in pools:
+            if room[pool.flavor] > 0:
+                kind = (replace(pool.node, id="", slots=(), labels=()), len(pool.node.slots))
+                self.known[kind] = self.known.get(kind, 0) + room[pool.flavor]
         self.flavors = tuple(sorted({kind.flavor for kind, devices in self.known if devices}))
         self.node_flavors = tuple(sorted({kind.flavor for kind, _ in self.known}))
         self._largest: dict[tuple[TaskShape, str, str, bool], int] = {}

@@ -15,6 +15,7 @@ from typing import Any, assert_never
 import grpc
 
 from heliostat_scheduler.live import protocol
+from heliostat_scheduler.live.asking import NodeDesk
 from heliostat_scheduler.live.board_link import BoardLink
 from heliostat_scheduler.live.board_state import PROGRESS, Said
 from heliostat_scheduler.live.cpu_groups import CpuBusy, CpuGroups, holds, name_of
@@ -44,6 +45,7 @@ from heliostat_scheduler.live.protocol import (
     RestoreNode,
     SignalCommand,
     StartCommand,
+    WantNodes,
 )
 from heliostat_scheduler.live.ray_private import RayTables
 from heliostat_scheduler.live.slots import Changes, Slots
@@ -67,6 +69,7 @@ class Executor:
         self._board = BoardLink(self._ledger, home_node, self._heard, lambda count: out(BoardRebuilt(count)))
         self._holders = Holders(tables, self._board)
         self._cpu_groups = CpuGroups(tables)
+        self._nodes = NodeDesk(tables)
         strays = Strays(tables, self._occupants, self._ledger, out)
         self._lending = Lending(slots, self._ledger, self._occupants, strays, out)
         self._freeing = FreeingDesk(
@@ -88,7 +91,10 @@ class Executor:
                 await asyncio.wait(list(self._tasks), timeout=15)
             await self._answer(command)
             return
-        key = command.node if isinstance(command, DropNode | RestoreNode) else _job(command)
+        if isinstance(command, WantNodes):
+            key = protocol.WANTED_PREFIX
+        else:
+            key = command.node if isinstance(command, DropNode | RestoreNode) else _job(command)
         lock = self._locks.setdefault(key, asyncio.Lock())
 
         async def in_turn() -> None:
@@ -138,6 +144,9 @@ class Executor:
                 if command.node not in self._slots.nodes:
                     raise Refused(protocol.UNKNOWN_NODE, f"node {command.node} is not there")
                 self._announce(await self._slots.restore(command.node))
+            case WantNodes():
+                alive = (await self._occupants.snapshot(0)).nodes
+                await self._nodes.want(command.wants, command.known, alive)
             case Bye():
                 await self._bye(command)
             case _:
@@ -299,7 +308,9 @@ class Executor:
 
     async def look_at_nodes(self) -> None:
         """Nodes that came and went."""
-        self._announce(await self._slots.refresh(dict((await self._occupants.snapshot()).nodes)))
+        alive = dict((await self._occupants.snapshot()).nodes)
+        await self._nodes.settle(alive)
+        self._announce(await self._slots.refresh(alive))
 
     def _announce(self, changes: Changes) -> None:
         for node in changes.lost:

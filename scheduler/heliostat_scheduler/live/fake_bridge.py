@@ -33,6 +33,7 @@ from heliostat_scheduler.live.protocol import (
     Intruder,
     Lease,
     NodeLost,
+    NodeWant,
     Progress,
     PutLease,
     Ready,
@@ -41,7 +42,9 @@ from heliostat_scheduler.live.protocol import (
     SignalCommand,
     SlotTrouble,
     StartCommand,
+    WantNodes,
 )
+from heliostat_scheduler.live.wishes import open_wishes
 
 WATCHDOG_MS = 1_000
 CPU_GROUP_MS = 10_000
@@ -69,6 +72,8 @@ class FakeBridge:
         self._freeing: dict[str, _Freeing] = {}
         self._suspects: dict[str, int] = {}
         self._cordoned: set[str] = set()
+        self._wants: tuple[NodeWant, ...] = ()
+        self._known: tuple[str, ...] = ()
         cluster.bridge = self
         head = next((node.id for node in cluster.nodes.values() if node.is_head), "")
         self._out.append(Ready("2.60.0", "127.0.0.1:6379", pid, head))
@@ -78,6 +83,7 @@ class FakeBridge:
     def close(self) -> None:
         """The process is gone (kill -9, or its pipe closed): nothing it has not said is ever said."""
         self.closed = True
+        self.cluster.wanted = {}
         if self.cluster.bridge is self:
             self.cluster.bridge = None
 
@@ -118,6 +124,8 @@ class FakeBridge:
                 self._drop_node(command.node)
             case RestoreNode():
                 self._restore_node(command.node)
+            case WantNodes():
+                self._wants, self._known = command.wants, command.known
             case Bye():
                 self.close()
             case _:
@@ -237,6 +245,9 @@ class FakeBridge:
 
     def tick(self) -> None:
         """Everything that is due now. The cluster calls it whenever something happened."""
+        alive = {node.id: node.flavor for node in self.cluster.nodes.values()}
+        wished = open_wishes(self._wants, self._known, alive)
+        self.cluster.wanted = {want.flavor: count for want, count in wished.items() if count}
         if self.ledger.term == 0:
             return
         if not self.cluster.board.installed:

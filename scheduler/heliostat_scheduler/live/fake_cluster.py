@@ -87,6 +87,7 @@ class FakeCluster:
         self.programs: dict[str, Program] = {}
         self.cpu_groups: dict[str, tuple[str, str, int]] = {}
         self.cpu_busy: set[str] = set()
+        self.wanted: dict[str, int] = {}
         self.bridge: FakeBridge | None = None
         self._timers: list[tuple[int, int, Callable[[], None]]] = []
         self._count = itertools.count(1)

@@ -138,6 +138,8 @@ class Patrol:
         self._warm_at = time.monotonic() + WARM_EVERY_S
         job_id = ray.get_runtime_context().get_job_id()
         for node in self._slots.nodes.values():
+            if self._slots.is_dropped(node.id):
+                continue  # it may be let go
             try:
                 workers = await self._tables.workers(node.raylet)
                 if not any(w.executed == 0 and not w.actor and not w.driver and w.job_id == job_id for w in workers):

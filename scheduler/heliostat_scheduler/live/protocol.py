@@ -19,6 +19,7 @@ BOARD_NAME = "heliostat-lease-board"
 NAMESPACE = "heliostat"
 SLOT_PREFIX = "heliostat-slot:"
 CPU_GROUP_PREFIX = "heliostat-cpu:"
+WANTED_PREFIX = "heliostat-wanted:"  # pending groups that ask Ray's autoscaler for nodes
 
 ENV_JOB = "HELIOSTAT_JOB"
 ENV_ATTEMPT = "HELIOSTAT_ATTEMPT"
@@ -221,6 +222,33 @@ class RestoreNode:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeWant:
+    """`count` more nodes with the label heliostat/flavor; with those that are there at most `max_nodes`.
+
+    gpus, cpu_milli: what one has; the demand that Ray's autoscaler sees is all its GPUs, or, where it has none, its CPUs.
+    """
+
+    flavor: str
+    count: int
+    max_nodes: int
+    gpus: int = 0
+    cpu_milli: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WantNodes:
+    """All nodes that are wanted now: replaces what was wanted before. Each is one pending, unpinned placement group.
+
+    known: the nodes that the sender knows. One of the flavor that is alive and not among them is one that was wanted and has come.
+    """
+
+    id: int
+    term: int
+    wants: tuple[NodeWant, ...]
+    known: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Bye:
     """End the bridge. remove_slots: also remove all slots and the board (detaching from a cluster that goes on)."""
 
@@ -343,7 +371,9 @@ class Note:
     fields: dict[str, Any] = field(default_factory=dict)  # Any: JSON
 
 
-Command = Hello | PutLease | StartCommand | SignalCommand | HardStop | DropLease | DropNode | RestoreNode | Bye
+Command = (
+    Hello | PutLease | StartCommand | SignalCommand | HardStop | DropLease | DropNode | RestoreNode | WantNodes | Bye
+)
 Fact = Reply | Ready | NodeJoined | NodeLost | Acked | Progress | Freed | Intruder | SlotTrouble | BoardRebuilt | Note
 Message = Command | Fact
 
@@ -383,6 +413,9 @@ def _build(cls: type[Any], body: dict[str, Any]) -> Any:  # Any: JSON in, one of
     values = {key: value for key, value in body.items() if key in known}
     if cls is Hello:
         values["leases"] = tuple(lease_from(lease) for lease in values.get("leases", ()))
+    if cls is WantNodes:
+        values["wants"] = tuple(NodeWant(**want) for want in values["wants"])
+        values["known"] = tuple(values.get("known", ()))
     if cls is PutLease:
         values["lease"] = lease_from(values["lease"])
     if cls is Ready:

@@ -22,6 +22,7 @@ from heliostat_scheduler.live.slots import Slots
 GCS_PATIENCE_S = 15.0
 ROUND_S = 1.0
 LOST_RAY, SUPERSEDED = 4, 5
+OURS = (protocol.SLOT_PREFIX, protocol.CPU_GROUP_PREFIX, protocol.WANTED_PREFIX)
 
 NextLine = Callable[[], bytes]
 
@@ -54,7 +55,7 @@ async def _introduce(tables: RayTables, address: str, out: Callable[[Fact], None
     """Say Ready. Returns the node where the lease board belongs."""
     seen = await Occupants(tables).snapshot()
     groups = await tables.groups()
-    ours = {row.id for row in groups if row.name.startswith((protocol.SLOT_PREFIX, protocol.CPU_GROUP_PREFIX))}
+    ours = {row.id for row in groups if row.name.startswith(OURS)}
     head = next((row.id for row in seen.nodes.values() if row.is_head), "")
     out(Ready(ray.__version__, address, os.getpid(), head, tuple(strangers(groups, seen, ours))))
     return head or str(ray.get_runtime_context().get_node_id())

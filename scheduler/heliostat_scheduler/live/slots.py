@@ -105,6 +105,9 @@ class Slots:
         """Whether some GPU is in no slot: then a stranger may hold it."""
         return any(self._pending.values()) or bool(self._dropped & set(self.nodes))
 
+    def is_dropped(self, node: str) -> bool:
+        return node in self._dropped
+
     # ---- letting a node go, taking it back ---------------------------------------------------------------------------
 
     async def drop(self, node: str) -> None:

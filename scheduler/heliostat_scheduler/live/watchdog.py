@@ -103,7 +103,7 @@ def _actor(actor: ActorRow, slot: str, owner: tuple[str, int] | None, text: str)
 
 
 def _ours(group: GroupRow) -> bool:
-    return group.name.startswith((protocol.SLOT_PREFIX, protocol.CPU_GROUP_PREFIX))
+    return group.name.startswith((protocol.SLOT_PREFIX, protocol.CPU_GROUP_PREFIX, protocol.WANTED_PREFIX))
 
 
 class Rounds:
