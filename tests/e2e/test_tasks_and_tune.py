@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,23 +79,39 @@ def test_a_program_that_declared_nothing_asks_and_waits(world: LeaseWorld, tmp_p
     assert gpu_groups() == {slot.group for slot in world.slots[1:]}
 
 
+@pytest.mark.slow
 def test_the_same_scripts_past_the_platform_stay_pending(world: LeaseWorld, tmp_path: Path) -> None:
     groups = world.groups()
     work = world.start_outside(tmp_path, [WORK, "tasks"])
     search = world.start_outside(tmp_path / "search", [SEARCH, "function", str(tmp_path / "steps.jsonl"), STEPS])
+    trainer = world.start_outside(tmp_path / "trainer", [SEARCH, "trainer", str(tmp_path / "more.jsonl"), STEPS])
+    stage = world.start_outside(tmp_path / "data", [WORK, "data"])
+    remote = world.start_outside(tmp_path / "fit", [WORK, "fit"])
+    drivers = {"tasks": work, "Tune": search, "a trainer in a trial": trainer, "Data": stage, "fit() in a task": remote}
     job = ray.get_runtime_context().get_job_id()
 
     def tasks_wait() -> bool:
         found = list_tasks(filters=[("name", "=", "gpu_task"), ("state", "=", "PENDING_NODE_ASSIGNMENT")], detail=True)
         return len([row for row in found if row["job_id"] != job]) >= 4
 
-    def trials_wait() -> bool:
-        return any(row["state"] == "PENDING" for group, row in placement_group_table().items() if group not in groups)
+    def groups_wait(count: int) -> bool:
+        """Two searches (of one trial each at least) and the trainer of fit() wait for groups."""
+        table = placement_group_table().items()
+        return sum(row["state"] == "PENDING" for group, row in table if group not in groups) >= count
+
+    def stage_waits() -> bool:
+        found = list_actors(filters=[("state", "=", "PENDING_CREATION")], detail=True)
+        return any("MapBatches" in row["class_name"] or "MapWorker" in row["class_name"] for row in found)
 
     wait_until(tasks_wait, "the stranger's tasks to wait", work)
-    wait_until(trials_wait, "the stranger's trials to wait", search)
-    assert answers(tmp_path / "outside.log") == {} and not rows(tmp_path / "steps.jsonl")
-    for driver in (work, search):
+    wait_until(lambda: groups_wait(3), "the strangers' trials and workers to wait", search)
+    wait_until(stage_waits, "the stranger's stage of Data to wait", stage)
+    time.sleep(5)
+    assert {name: driver.poll() for name, driver in drivers.items()} == dict.fromkeys(drivers), "they all wait"
+    told = {folder: answers(tmp_path / folder / "outside.log") for folder in (".", "data", "fit")}
+    assert told == {".": {}, "data": {}, "fit": {}}
+    assert not rows(tmp_path / "steps.jsonl") and not rows(tmp_path / "more.jsonl")
+    for driver in drivers.values():
         end(driver, signal.SIGKILL)
 
 

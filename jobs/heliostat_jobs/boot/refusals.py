@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+from heliostat_jobs.boot.ray_version import check_version
 from heliostat_jobs.errors import NotYetSupported
 from heliostat_jobs.slots.asking import refuse_group_names
 
@@ -28,6 +29,7 @@ def check_group(bundles: Sequence[Mapping[str, float]]) -> None:
 
 def patch_placement_group(module: ModuleType) -> None:
     """ray.util.placement_group: refuse groups with a GPU."""
+    check_version("groups")
     original = module.placement_group
 
     @functools.wraps(original)

@@ -13,12 +13,14 @@ from types import ModuleType
 from typing import Any
 
 from heliostat_jobs.boot.attempt import Attempt
+from heliostat_jobs.boot.ray_version import check_version
 
 logger = logging.getLogger(__name__)
 
 
 def patch_streaming_executor(module: ModuleType) -> None:
     """ray.data._internal.execution.streaming_executor: limit the GPUs of each pipeline."""
+    check_version("stages of Ray Data")
     cls = module.StreamingExecutor
     original = cls.execute
 

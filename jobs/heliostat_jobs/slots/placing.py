@@ -13,6 +13,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from heliostat_jobs.boot.ray_version import check_version
 from heliostat_jobs.slots.asking import Asked, asked, nothing_to_give, options_in_slot
 
 logger = logging.getLogger(__name__)
@@ -20,12 +21,14 @@ logger = logging.getLogger(__name__)
 
 def patch_remote_function(module: ModuleType) -> None:
     """ray.remote_function: tasks."""
+    check_version("tasks")
     cls = module.RemoteFunction
     cls._remote = _in_lease(cls._remote, _task_name, _watch_task, stays=False)
 
 
 def patch_actor(module: ModuleType) -> None:
     """ray.actor: actors."""
+    check_version("actors")
     cls = module.ActorClass
     cls._remote = _in_lease(cls._remote, _actor_name, _watch_actor, stays=True)
 
