@@ -37,14 +37,13 @@ def test_on_another_ray_nothing_is_touched_and_one_sentence_says_why(
 def test_a_task_and_an_actor_say_their_names() -> None:
     """The two names that refusals show."""
 
-    @ray.remote
-    def work() -> None: ...
+    def task() -> None: ...
 
-    @ray.remote
     class Worker: ...
 
-    assert placing._task_name(work).endswith("work")
-    assert placing._actor_name(Worker).startswith("The actor ") and placing._actor_name(Worker).endswith("Worker")
+    work, actor = ray.remote(task), ray.remote(Worker)
+    assert placing._task_name(work).endswith("task")
+    assert placing._actor_name(actor).startswith("The actor ") and placing._actor_name(actor).endswith("Worker")
 
 
 def test_group_and_strategy_are_made_from_an_id() -> None:

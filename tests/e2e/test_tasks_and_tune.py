@@ -96,8 +96,8 @@ def test_the_same_scripts_past_the_platform_stay_pending(world: LeaseWorld, tmp_
 
     def groups_wait(count: int) -> bool:
         """Two searches (of one trial each at least) and the trainer of fit() wait for groups."""
-        table = placement_group_table().items()
-        return sum(row["state"] == "PENDING" for group, row in table if group not in groups) >= count
+        states = [row["state"] for group, row in placement_group_table().items() if group not in groups]
+        return states.count("PENDING") >= count
 
     def stage_waits() -> bool:
         found = list_actors(filters=[("state", "=", "PENDING_CREATION")], detail=True)

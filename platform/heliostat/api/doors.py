@@ -63,13 +63,14 @@ class Doors:
 
     def queue_file_changed(self, file: QueueFile) -> None:
         self._file = file
+        self._capacity = (-CAPACITY_S, Capacity())
         self.control.queues_changed()
 
     def capacity(self) -> Capacity:
         """What the cluster could give, at most a second old."""
         at, capacity = self._capacity
         if time.monotonic() - at > CAPACITY_S:
-            capacity = capacity_of(self.control.cluster())
+            capacity = capacity_of(self.control.cluster(), self.queue_file().pools)
             self._capacity = (time.monotonic(), capacity)
         return capacity
 

@@ -13,7 +13,6 @@ def pools(supply: Supply) -> list[dict[str, Any]]:  # Any: JSON
     coming = {nodes.flavor: nodes for nodes in supply.coming}
     told = []
     for flavor, pool in sorted(supply.pools.items()):
-        node = pool.to_core().node
         here = sum(1 for node in supply.executor.nodes.values() if node.flavor == flavor and not node.is_head)
         nodes = coming.get(flavor)
         late = nodes is not None and nodes.late
@@ -23,10 +22,6 @@ def pools(supply: Supply) -> list[dict[str, Any]]:  # Any: JSON
                 "gpus": pool.gpus,
                 "cpu_milli": pool.cpu_milli,
                 "memory_bytes": pool.memory_bytes,
-                "slot_cpu_milli": node.slot_cpu_milli,
-                "slot_memory_bytes": node.slot_memory_bytes,
-                "float_cpu_milli": node.cpu_milli,
-                "float_memory_bytes": node.memory_bytes,
                 "max": pool.max_nodes,
                 "min": pool.min_nodes,
                 "idle_s": pool.idle_ms // 1000,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from heliostat.queuefile.pools import Pool
+
 GONE = ("lost", "down", "let_go")
 """States of nodes whose place another may take, where nodes of their flavor can be had."""
 
@@ -53,30 +55,24 @@ class Capacity:
         return max((node.memory_bytes for node in self.nodes), default=0)
 
 
-def capacity_of(cluster: Mapping[str, Any]) -> Capacity:  # Any: JSON
-    """A node that is shown without any size (gone, and nothing is known about it) says nothing about what the cluster can give."""
+def capacity_of(cluster: Mapping[str, Any], pools: Mapping[str, Pool] | None = None) -> Capacity:  # Any: JSON
+    """With the nodes that can be had: of their flavor, one that is gone is no room of its own, another may take its place.
+
+    A node that is shown without any size (gone, and nothing is known about it) says nothing about what the cluster can give.
+    """
+    had = pools or {}
     shown = list(cluster.get("nodes") or ())
-    rooms = [_node(node) for node in shown if node.get("state") not in GONE]
-    for pool in cluster.get("pools") or ():
-        rooms += [_had(pool)] * max(0, int(pool["max"]) - sum(room.flavor == pool["flavor"] for room in rooms))
-    rooms += [_node(node) for node in shown if node.get("state") in GONE and node["flavor"] not in _pooled(cluster)]
+    rooms = [_node(node) for node in shown if node["flavor"] not in had or node.get("state") not in GONE]
+    for flavor, pool in sorted(had.items()):
+        rooms += [_had(pool)] * max(0, pool.max_nodes - sum(room.flavor == flavor for room in rooms))
     return Capacity(tuple(room for room in rooms if room.slots or room.cpu_milli))
 
 
-def _pooled(cluster: Mapping[str, Any]) -> set[str]:  # Any: JSON
-    return {pool["flavor"] for pool in cluster.get("pools") or ()}
-
-
-def _had(pool: Mapping[str, Any]) -> NodeRoom:  # Any: JSON
+def _had(pool: Pool) -> NodeRoom:
     """A node that can be had."""
-    return NodeRoom(
-        flavor=pool["flavor"],
-        slots=pool["gpus"],
-        slot_cpu_milli=pool["slot_cpu_milli"],
-        slot_memory_bytes=pool["slot_memory_bytes"],
-        cpu_milli=pool["float_cpu_milli"],
-        memory_bytes=pool["float_memory_bytes"],
-    )
+    node = pool.to_core().node
+    slots = len(node.slots)
+    return NodeRoom(pool.flavor, slots, node.slot_cpu_milli, node.slot_memory_bytes, node.cpu_milli, node.memory_bytes)
 
 
 def _node(node: Mapping[str, Any]) -> NodeRoom:  # Any: JSON
