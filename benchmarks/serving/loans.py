@@ -140,6 +140,10 @@ def play(place: House, cycles: int, pause_s: float) -> dict[str, Any]:  # Any: J
                 f"{len(held)} times, refused {refused(output)} times",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
+        client.endpoint("loan").scale(3)  # one more than there is: the training keeps its last GPU
+        until(lambda: len(place.replicas(APP)) == 2, "two of three replicas run", LIMIT_S)
+        time.sleep(3)
+        print(client.endpoint("loan").explain(), file=sys.stderr, flush=True)
         held, turned_away = holding(output), refused(output)
         still = output.read_text().rstrip().rpartition("\n")[2].startswith("stray runs")
     training.cancel()
