@@ -188,6 +188,8 @@ def eager(place: House) -> dict[str, Any]:  # Any: JSON
 
 
 def spread(seconds: list[float]) -> dict[str, float]:
+    if not seconds:
+        return {}
     return {
         "median": round(statistics.median(seconds), 1), "low": round(min(seconds), 1), "high": round(max(seconds), 1)
     }  # fmt: skip

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import grpc
+from ray.exceptions import RayError
 
 from heliostat_scheduler.live.board_link import BoardLink
 from heliostat_scheduler.live.cpu_groups import CpuGroups, holds
@@ -110,8 +111,10 @@ class FreeingDesk:
                 if lease.cpu_group:
                     await self._cpu_groups.remove(lease.cpu_group)
                 self._holders.forget(lease)
-        except (grpc.RpcError, TimeoutError) as error:
-            self._out(Note("warning", "freeing_retried", {"job": freeing.job, "error": str(error)[:300]}))
+        except (grpc.RpcError, TimeoutError, RayError, RuntimeError, ValueError) as error:
+            # whatever it was, it is tried again: a freeing that died would keep its slots for ever
+            told = f"{type(error).__name__}: {error}"[:300]
+            self._out(Note("warning", "freeing_retried", {"job": freeing.job, "error": told}))
             return False
         self._ledger.forget(freeing.job, freeing.epoch)
         await self._board.sync(freeing.job)
