@@ -117,7 +117,9 @@ def play(place: House, cycles: int, pause_s: float) -> dict[str, Any]:  # Any: J
     endpoint = client.deploy("scaled:1", "loan", gpus=1, cpus=0.2, replicas=1, queue="production").wait_ready(240)
     serving = endpoint.deployments[0]["job"]
     training = train(place)
+    run_dir = place.settings.runs_dir / training.id
     until(lambda: workers(place, training.id) == 2, "the training borrows every GPU that is left", LIMIT_S)
+    until(lambda: recount_run(run_dir).distinct > 0, "the training trains", LIMIT_S)
     took = Cycles()
     with stray(place, pause_s) as output:
         for turn in range(cycles):
@@ -148,7 +150,6 @@ def play(place: House, cycles: int, pause_s: float) -> dict[str, Any]:  # Any: J
         still = output.read_text().rstrip().rpartition("\n")[2].startswith("stray runs")
     training.cancel()
     training.wait(120)
-    run_dir = place.settings.runs_dir / training.id
     count = recount_run(run_dir)
     return {
         "cycles": cycles,
@@ -209,7 +210,12 @@ def main() -> int:
         if options.eager:
             told["eager"] = eager(place)
     told["load_average"] = round(load_average, 2)
-    good = not told["steps_lost"] and told["stray_held_s_worst"] <= KILLED_WITHIN_S and not told["stray_still_has_one"]
+    good = (
+        told["steps"] > 0
+        and not told["steps_lost"]
+        and told["stray_held_s_worst"] <= KILLED_WITHIN_S
+        and not told["stray_still_has_one"]
+    )
     print(json.dumps(told, indent=1))
     print("holds" if good else "DOES NOT HOLD")
     return 0 if good else 1
