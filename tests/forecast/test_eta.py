@@ -88,6 +88,13 @@ def test_the_correction_learns_a_steady_error() -> None:
     assert moved.p90_ms == pytest.approx(23 * MINUTE, rel=0.01)
 
 
+def test_who_started_within_a_minute_teaches_the_correction_nothing() -> None:
+    correction, told = Correction(), Estimate("j", "q", 10 * MINUTE, 20 * MINUTE, 5)
+    for _ in range(100):
+        correction.learn(told, MINUTE)
+    assert correction.correct(told) == told
+
+
 def test_few_outcomes_correct_nothing() -> None:
     correction, told = Correction(), Estimate("j", "q", 10, 20, 5)
     correction.learn(told, 10_000_000)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from heliostat_scheduler.core import codec
 from heliostat_scheduler.forecast.eta import Scored, summary
-from pydantic import Field
+from pydantic import Field, JsonValue
 from starlette.concurrency import run_in_threadpool
 
 from heliostat.access import Action, Principal
@@ -38,7 +38,7 @@ class WhatIf(Model):
     quota: list[str] = Field(default_factory=list, max_length=100)
     nodes: list[str] = Field(default_factory=list, max_length=100)
     cancel: list[str] = Field(default_factory=list, max_length=1000)
-    policy: dict[str, bool | int | str] = Field(default_factory=dict)
+    policy: dict[str, JsonValue] = Field(default_factory=dict)
     queues: str = Field(default="", max_length=1_000_000)
     job: JobSubmission | None = None
     horizon_s: Annotated[float, Field(gt=0, le=14 * 24 * HOUR_S)] = 24 * HOUR_S

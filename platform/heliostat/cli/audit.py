@@ -71,7 +71,7 @@ def verify(app: App, as_json: bool) -> int:
         show(f"exported head of {lost['chain']} {lost['number']} is not in the chain any more: the log was {how}")
     else:
         show(
-            f"exported      {told['exported']} heads, all of them in their chains"
+            f"exported      {told['exported']} head{'' if told['exported'] == 1 else 's'}, all of them in their chains"
             if told["exported"]
             else "exported      no head yet (the first a minute after the start)"
         )

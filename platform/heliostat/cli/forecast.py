@@ -59,7 +59,9 @@ def whatif(
         show_json(told.raw)
         return
     show(whatif_text(told.raw, app.now(), width()))
-    unresolved = any(row["before"] is None or row["after"] is None for row in told if row["change"] != "new")
+    unresolved = any(
+        row["before"] is None or row["after"] is None for row in told if row["change"] in ("earlier", "later")
+    )
     if horizon is None and unresolved:
         hint("the rest of the week is being computed ...")
         rest = client.whatif(**asked, horizon=REST_S)

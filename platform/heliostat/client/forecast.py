@@ -25,8 +25,9 @@ WHATIF_S, REPLAY_S = 150.0, 630.0
 class WhatIf(Listing[Row]):
     """The jobs that would start at another time, the soonest first. `raw` is the API's document.
 
-    Columns: job, queue, change (earlier, later, new), before, after, by_s; after_from and after_until, between which `after` lies
-    for the share of the jobs that `raw["band_share"]` names (None: too many jobs wait for that).
+    Columns: job, queue, change (earlier, later, new; again: it runs now and starts again after an eviction), before, after, by_s;
+    after_from and after_until, between which `after` lies for the share of the jobs that `raw["band_share"]` names (None: too many jobs
+    wait for that).
     """
 
     def __init__(self, raw: Row) -> None:

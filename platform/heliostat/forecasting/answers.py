@@ -27,20 +27,21 @@ def of_verdict(
     band_share: for how many of them the start lies between `after_from` and `after_until`; None: no bands were computed.
     """
     shifts = [shift for shift in verdict.shifts if not shift.job_id.startswith("~")]
+    waiting = [shift for shift in shifts if shift.job_id not in verdict.running and shift.job_id != verdict.new_job]
     return {
         "as_of": time_of(as_of_ms),
         "until": time_of(verdict.until_ms),
         "rows": [_shift(shift, verdict, bands) for shift in shifts[:MOST_SHIFTS]],
         "band_share": band_share,
-        "earlier": sum(shift.earlier for shift in shifts),
-        "later": sum(not shift.earlier for shift in shifts),
-        "evicted": [_loser(loser) for loser in verdict.evicted],
-        "spared": [_loser(loser) for loser in verdict.spared],
+        "earlier": sum(shift.earlier for shift in waiting),
+        "later": sum(not shift.earlier for shift in waiting),
+        "evicted": [_loser(loser, verdict) for loser in verdict.evicted],
+        "spared": [_loser(loser, verdict) for loser in verdict.spared],
         "cost": {
             "restart_gpu_hours": round(verdict.restart_cost / 3.6e9, 3),
             "delivered_gpu_hours": round(verdict.delivered / 3.6e9, 3),
         },
-        "by_queue": _by_queue(shifts),
+        "by_queue": _by_queue(waiting),
         "exact": not verdict.coarse,
         "took_s": round(took_s, 3),
     }
@@ -54,20 +55,29 @@ def _shift(shift: Shift, verdict: Verdict, bands: Mapping[str, Band]) -> Json:
         "before": time_of(shift.before_ms),
         "after": time_of(shift.after_ms),
         "by_s": None if shift.by_ms is None else shift.by_ms / 1000,
-        "change": "new" if shift.job_id == verdict.new_job else "earlier" if shift.earlier else "later",
+        "change": _change(shift, verdict),
         "after_from": None if band is None else time_of(band.low_ms),
         "after_until": None if band is None else time_of(band.high_ms),
     }
 
 
-def _loser(loser: Loser) -> Json:
+def _change(shift: Shift, verdict: Verdict) -> str:
+    """again: it runs now, and starts again after an eviction (before, after: when)."""
+    if shift.job_id == verdict.new_job:
+        return "new"
+    if shift.job_id in verdict.running:
+        return "again"
+    return "earlier" if shift.earlier else "later"
+
+
+def _loser(loser: Loser, verdict: Verdict) -> Json:
     return {
         "job": loser.job_id,
         "queue": loser.queue,
         "times": loser.times,
         "first": time_of(loser.first_ms),
         "code": loser.code,
-        "for": loser.beneficiary,
+        "for": "(new)" if loser.beneficiary == verdict.new_job else loser.beneficiary,
     }
 
 

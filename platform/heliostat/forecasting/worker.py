@@ -10,13 +10,14 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
 import os
 import selectors
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +34,8 @@ PAUSE_S = 2.0
 SHARE = 10.0
 """After a refresh that took t seconds the next begins no sooner than SHARE x t later."""
 AGAIN_S = 60.0
+OVERDUE_S = 10.0
+"""An estimate that has passed while its job still waits is renewed, but not sooner than this after it was made."""
 QUIET_SHARE = 100.0
 """Without a new cycle of the scheduler the next refresh begins after AGAIN_S and QUIET_SHARE x t: at rest, 1 % of a core at most."""
 KNOWN_S = 30.0
@@ -171,7 +174,7 @@ class Worker:
             took_s = float(answer.get("answer", {}).get("took_s", 0.0))
             self._next_refresh = time.monotonic() + max(PAUSE_S, SHARE * took_s)
             self._refreshed_at = time.monotonic()
-            self._again_s = max(AGAIN_S, QUIET_SHARE * took_s)
+            self._again_s = max(until_overdue(answer.get("answer", {}).get("estimates", ())), QUIET_SHARE * took_s)
         self._say(answer)
 
     def _end(self) -> None:
@@ -182,6 +185,12 @@ class Worker:
         data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
         while data:
             data = data[os.write(self._out, data) :]
+
+
+def until_overdue(estimates: Sequence[Sequence[Any]]) -> float:  # Any: JSON
+    """Seconds until the first of these estimates has passed, between OVERDUE_S and AGAIN_S."""
+    soonest_ms = min((row[2] for row in estimates if row[2] is not None), default=math.inf)
+    return min(AGAIN_S, max(OVERDUE_S, soonest_ms / 1000 + 1))
 
 
 def _compute(writing: int, id: int, work: Callable[[], Json]) -> None:

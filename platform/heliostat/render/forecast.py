@@ -18,7 +18,7 @@ def plan_lines(plan: Json, now: datetime) -> list[str]:
     """Where, when and at what cost: the lines under the first one of `helio submit --plan`."""
     lines = []
     eta = plan.get("eta") or {}
-    if not plan.get("starts_now") and (eta.get("p50") or eta.get("samples")):
+    if not plan.get("starts_now") and not plan.get("estimated_start") and (eta.get("p50") or eta.get("samples")):
         lines.append(f"  when   {_in(eta.get('p50'), now)}; in 9 of 10 cases {_in(eta.get('p90'), now)}")
     if plan.get("nodes"):
         lines.append(f"  where  {', '.join(plan['nodes'])}")
@@ -43,7 +43,8 @@ def whatif_text(told: Json, now: datetime, width: int = 0, most: int = SHOWN) ->
     until = parse_time(told.get("until"))
     span = "" if until is None else f" in the next {duration(round((until - now).total_seconds() / 600) * 600)}"
     grain = "" if told.get("exact", True) else " (times to within about a third of the distance)"
-    lines = [f"{told.get('earlier', 0)} start earlier, {told.get('later', 0)} later{span}{grain}"]
+    moves = f"{told.get('earlier', 0)} start earlier, {told.get('later', 0)} later"
+    lines = [f"{moves if rows else 'nobody would start at another time'}{span}{grain}"]
     cost = told.get("cost") or {}
     evicted, spared = told.get("evicted") or [], told.get("spared") or []
     lines.append(
@@ -57,8 +58,8 @@ def whatif_text(told: Json, now: datetime, width: int = 0, most: int = SHOWN) ->
                 row["job"],
                 row["queue"],
                 row["change"],
-                _in(row["before"], now) if row["change"] != "new" else "-",
-                _in(row["after"], now),
+                _then(row, "before", now),
+                _then(row, "after", now),
                 _by(row),
                 *(() if share is None else (_between(row, now),)),
             )
@@ -83,6 +84,15 @@ def whatif_text(told: Json, now: datetime, width: int = 0, most: int = SHOWN) ->
         ]
         lines += ["", table(("EVICTED", "QUEUE", "TIMES", "FIRST", "WHY", "FOR"), shown, width=width)]
     return "\n".join(lines)
+
+
+def _then(row: Json, name: str, now: datetime) -> str:
+    """A job that runs now starts only after an eviction, and a new one does not start without the change."""
+    if row["change"] == "new" and name == "before":
+        return "-"
+    if row["change"] == "again":
+        return "runs on" if row[name] is None else f"again {_in(row[name], now)}"
+    return _in(row[name], now)
 
 
 def _between(row: Json, now: datetime) -> str:

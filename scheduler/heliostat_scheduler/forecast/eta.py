@@ -73,7 +73,12 @@ class Correction:
         self._missed: dict[tuple[str, str], deque[float]] = {}
 
     def learn(self, estimate: Estimate, waited_ms: int) -> None:
-        """The job waited `waited_ms` from the moment of the (uncorrected) estimate until it started."""
+        """The job waited `waited_ms` from the moment of the (uncorrected) estimate until it started.
+
+        Who started within a minute needed no estimate, and says nothing about those who wait.
+        """
+        if waited_ms <= SOFT_MS:
+            return
         for which, told in (("p50", estimate.p50_ms), ("p90", estimate.p90_ms)):
             if told is None:
                 continue

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from heliostat_scheduler.core.book import HOLDING
 from heliostat_scheduler.core.engine import Engine
 from heliostat_scheduler.core.events import Event, JobCancelled, JobSubmitted, NodeUp, PolicyChanged, QueuesChanged
 from heliostat_scheduler.core.model import JobSpec, NodeSpec, Policy, QueueSpec, SlotSpec
@@ -65,6 +66,7 @@ class Verdict:
     """The difference. GPU amounts in milli-GPU milliseconds.
 
     restart_cost: work that the additional evictions throw away. delivered: work done more (or less) until the horizon.
+    running: those of the shifts that hold GPUs at the beginning: they start again after an eviction.
     """
 
     from_ms: int
@@ -76,6 +78,7 @@ class Verdict:
     restart_cost: int
     delivered: int
     coarse: bool
+    running: frozenset[str] = frozenset()
 
     @property
     def earlier(self) -> tuple[Shift, ...]:
@@ -126,7 +129,12 @@ def compare(base: Course, edited: Course, engine: Engine, edit: Sequence[Event] 
     cost = sum(_restart_cost(engine, edited, loser) for loser in more)
     cost -= sum(_restart_cost(engine, base, loser) for loser in fewer)
     delivered = _delivered(edited) - _delivered(base)
-    return Verdict(base.from_ms, base.until_ms, tuple(shifts), more, fewer, new, cost, delivered, coarse)
+    running = frozenset(
+        shift.job_id
+        for shift in shifts
+        if (rec := engine.state.book.jobs.get(shift.job_id)) is not None and rec.phase in HOLDING
+    )
+    return Verdict(base.from_ms, base.until_ms, tuple(shifts), more, fewer, new, cost, delivered, coarse, running)
 
 
 def _evictions(base: Course, edited: Course) -> tuple[Loser, ...]:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from heliostat.client.forecast import EtaReport, WhatIf
+from heliostat.forecasting.answers import of_verdict
 from heliostat.render.explain import explanation_text, queue_text, remedies_text
 from heliostat.render.forecast import plan_lines, report_text, whatif_text
 from heliostat.render.jobs import starts_in
+from heliostat_scheduler.forecast.whatif import Loser, Shift, Verdict
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 VERDICT: dict[str, Any] = {
@@ -136,3 +138,27 @@ def test_a_queue_is_explained_in_lines() -> None:
         "  waiting    2 x Held",
         "  borrowers  r",
     ]
+
+
+def test_a_whatif_tells_a_running_job_that_starts_again_from_one_that_starts_later() -> None:
+    row = {"job": "a", "queue": "q", "before": None, "after": "2026-11-22T12:10:00Z", "by_s": None, "change": "again"}
+    spared = {**row, "job": "b", "before": "2026-11-22T12:10:00Z", "after": None}
+    lines = [" ".join(line.split()) for line in whatif_text({**VERDICT, "rows": [row, spared]}, NOW).splitlines()]
+    assert "a q again runs on again in 10m -" in lines
+    assert "b q again again in 10m runs on -" in lines
+
+
+def test_a_whatif_without_effect_says_so() -> None:
+    assert whatif_text({**VERDICT, "rows": [], "evicted": []}, NOW).startswith(
+        "nobody would start at another time in the next 1d\n"
+    )
+
+
+def test_a_running_job_that_is_evicted_for_the_new_one_is_no_job_that_starts_earlier() -> None:
+    shifts = (Shift("runs", "q", None, 40), Shift("new", "q", None, 10), Shift("waits", "q", 20, 50))
+    loser = Loser("runs", "q", 1, 10, "ReclaimedFor", "new")
+    verdict = Verdict(0, 100, shifts, (loser,), (), "new", 0, 0, False, frozenset({"runs"}))
+    told = of_verdict(verdict, {}, None, 0, 0.1)
+    assert (told["earlier"], told["later"]) == (0, 1)
+    assert [row["change"] for row in told["rows"]] == ["again", "new", "later"]
+    assert told["evicted"][0]["for"] == "(new)"

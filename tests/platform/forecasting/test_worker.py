@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from heliostat.forecasting import worker
 from heliostat_scheduler.core import codec
 from heliostat_scheduler.core.model import JobSpec, TaskShape
 
@@ -68,6 +69,19 @@ def asker(lived: Plant) -> Iterator[Asker]:
     made.process.stdin.close()
     assert made.process.wait(10) == 0
     made.process.stdout.close()
+
+
+@pytest.mark.parametrize(
+    ("p50s_ms", "after_s"),
+    [
+        pytest.param([], 60.0, id="nobody waits"),
+        pytest.param([None], 60.0, id="later than a day"),
+        pytest.param([3_600_000, 30_000], 31.0, id="when the first estimate has passed"),
+        pytest.param([500], 10.0, id="not all the time"),
+    ],
+)
+def test_an_estimate_that_has_passed_is_renewed(p50s_ms: list[int | None], after_s: float) -> None:
+    assert worker.until_overdue([["job", "q", p50] for p50 in p50s_ms]) == after_s
 
 
 def test_it_estimates_answers_and_refuses(lived: Plant, asker: Asker) -> None:
