@@ -23,13 +23,16 @@ NEVER_MS = DAY_MS
 def lengths(session: Session) -> Lengths:
     """Of the newest finished jobs, oldest first; those that ended by somebody's hand say nothing."""
     query = (
-        select(Job.queue, Job.user, Job.name, Job.min_tasks, Job.gpu_milli, Job.ran_ms)
+        select(Job.queue, Job.user, Job.name, Job.min_tasks, Job.gpu_milli, Job.ran_ms, Job.finished_ms)
         .where(Job.state.in_(("succeeded", "failed")), Job.ran_ms > 0)
         .order_by(Job.seq.desc())
         .limit(FINISHED)
     )
     rows = session.execute(query).all()
-    return Lengths(Ran(r.queue, f"{r.user}/{r.name}", r.min_tasks * r.gpu_milli, r.ran_ms) for r in reversed(rows))
+    return Lengths(
+        Ran(r.queue, f"{r.user}/{r.name}", r.min_tasks * r.gpu_milli, r.ran_ms, r.finished_ms or 0)
+        for r in reversed(rows)
+    )
 
 
 def recent(session: Session, now_ms: int) -> list[JobSpec]:

@@ -21,6 +21,7 @@ from heliostat_scheduler.forecast import (
     estimates,
     futures,
     like_before,
+    running_jobs,
     waiting_jobs,
 )
 from heliostat_scheduler.forecast import whatif as what
@@ -89,19 +90,20 @@ def whatif(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
     horizon_ms = min(LONGEST_HORIZON_MS, int(asked.get("horizon_ms") or HORIZON_MS))
     events = edits.events_of(engine, asked, known.flavors)
     grid = what.grid_for(engine, horizon_ms)
+    lengths = known.lengths.beside(running_jobs(engine, now_ms), now_ms)
 
     def course(rest: Rest, seed: int, edit: Sequence[Event]) -> Course:
         coming = like_before(known.recent, rest, now_ms, horizon_ms, seed) if asked.get("arrivals") else []
         return what.course_of(engine, now_ms, rest, coming, horizon_ms, edit, grid)
 
-    rest = median(known.lengths)
+    rest = median(lengths)
     base, edited = both(lambda: course(rest, 0, ()), lambda: course(rest, 0, events))
     verdict = what.compare(base, edited, engine, events, coarse=bool(grid.first_ms))
 
     def drawn(seeds: range) -> list[tuple[Course, Course]]:
         pairs = []
         for seed in seeds:
-            draw = known.lengths.draw(seed)
+            draw = lengths.draw(seed)
             pairs.append((course(draw, seed, ()), course(draw, seed, events)))
             if time.monotonic() - began > BAND_BUDGET_S:
                 break

@@ -144,7 +144,7 @@ class Future:
                 self._left[rec.id] = self._rest(rec.spec, 0)
                 self._begin(rec.id, rec.epoch, len(rec.places))
             case Phase.RUNNING | Phase.RESIZING:
-                self._left[rec.id] = self._rest(rec.spec, max(0, now - (rec.running_at or rec.started_at)))
+                self._left[rec.id] = self._rest(rec.spec, _ran(rec, now))
                 if rec.phase is Phase.RESIZING:
                     self._tell(JobResized(rec.id, rec.epoch, rec.places))
                 self._begin(rec.id, rec.epoch, len(rec.places))
@@ -299,6 +299,16 @@ class Future:
             self.engine.apply(event, self.now_ms)
         except IllegalEvent as error:
             raise RuntimeError(f"the forecast told the engine something impossible: {error}") from error
+
+
+def running_jobs(engine: Engine, now_ms: int) -> list[tuple[JobSpec, int]]:
+    """(job, milliseconds since it began to run), by id."""
+    jobs = (rec for _, rec in sorted(engine.state.book.jobs.items()))
+    return [(rec.spec, _ran(rec, now_ms)) for rec in jobs if rec.phase in (Phase.RUNNING, Phase.RESIZING)]
+
+
+def _ran(rec: JobRec, now_ms: int) -> int:
+    return max(0, now_ms - (rec.running_at or rec.started_at))
 
 
 def waiting_jobs(engine: Engine) -> list[JobSpec]:

@@ -1,7 +1,8 @@
 """How long jobs run, as far as it can be known: what finished jobs like it ran, else what it declared, else a wide guess.
 
 `Lengths.rest_ms(spec, ran, u)` is the u-quantile of the remaining run time of a job that has run for `ran`: of the samples longer than
-`ran`, those of the same template if there are a few, else of the same queue and GPU count, else of the queue, else of all. A declared
+`ran`, those of the same template if there are a few, else of the same queue and GPU count, else of the queue, else of all. After `beside`
+it is also known who runs: a burst that ends slower or faster than its kind stretches its draws (`cohort`). A declared
 limit bounds the answer from above and stands in where nothing was learned. A *draw* takes u from a seed and the job's id, so that
 the same job runs equally long in two futures that are compared.
 """
@@ -10,10 +11,12 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right, insort
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from heliostat_scheduler.core.model import JobSpec
+from heliostat_scheduler.forecast.cohort import NEWEST, Cohort, cohort, stretched
 
 FEW = 5
 """Samples of a kind below which a wider kind is asked."""
@@ -33,14 +36,20 @@ class Ran:
     template: str
     gpu_milli: int
     ran_ms: int
+    ended_ms: int = 0
+    """When; 0: not known, then it belongs to no cohort."""
 
 
 @dataclass(slots=True)
 class _Samples:
     by_length: list[int] = field(default_factory=list)
     by_age: list[int] = field(default_factory=list)
+    lately: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=NEWEST))
+    """(started at, ran) of the last that ended."""
 
-    def add(self, ran_ms: int) -> None:
+    def add(self, ran_ms: int, ended_ms: int) -> None:
+        if ended_ms:
+            self.lately.append((ended_ms - ran_ms, ran_ms))
         insort(self.by_length, ran_ms)
         self.by_age.append(ran_ms)
         if len(self.by_age) > KEPT:
@@ -53,16 +62,29 @@ class Lengths:
 
     def __init__(self, finished: Iterable[Ran] = ()) -> None:
         self._kinds: dict[tuple[str, ...], _Samples] = {}
+        self._running: dict[tuple[str, ...], list[tuple[int, int]]] = {}
+        self._cohorts: dict[tuple[str, ...], Cohort] = {}
+        self._ratios: dict[tuple[int | None, tuple[str, ...]], float] = {}
+        self._now = False
         for ran in finished:
             self.add(ran)
 
     def add(self, ran: Ran) -> None:
         for kind in _kinds(ran.queue, ran.template, ran.gpu_milli):
-            self._kinds.setdefault(kind, _Samples()).add(max(1, ran.ran_ms))
+            self._kinds.setdefault(kind, _Samples()).add(max(1, ran.ran_ms), ran.ended_ms)
 
-    def rest_ms(self, spec: JobSpec, ran_ms: int, u: float) -> int:
-        """Remaining milliseconds; at least 1."""
-        rest = self._learned(spec, ran_ms, u)
+    def beside(self, running: Iterable[tuple[JobSpec, int]], now_ms: int) -> Lengths:
+        """The same knowledge at this moment, when these run: (job, milliseconds it has run)."""
+        twin = Lengths()
+        twin._kinds, twin._now = self._kinds, True
+        for spec, ran_ms in running:
+            for kind in _kinds(spec.queue, spec.template, spec.shape.gpu_milli * spec.min_tasks):
+                twin._running.setdefault(kind, []).append((now_ms - ran_ms, ran_ms))
+        return twin
+
+    def rest_ms(self, spec: JobSpec, ran_ms: int, u: float, seed: int | None = None) -> int:
+        """Remaining milliseconds; at least 1. seed: of a future that draws how its cohorts differ from history; None: as expected."""
+        rest = self._learned(spec, ran_ms, u, seed)
         limit = spec.max_runtime_ms
         if limit is not None:
             left = max(1, limit - ran_ms)
@@ -73,7 +95,22 @@ class Lengths:
             rest = _guess(ran_ms, u)
         return max(1, rest)
 
-    def _learned(self, spec: JobSpec, ran_ms: int, u: float) -> int | None:
+    def _ratio(self, kind: tuple[str, ...], seed: int | None) -> float:
+        """The hazard ratio of those of the kind that started last; 1 where nobody said who runs."""
+        if not self._now:
+            return 1.0
+        known = self._ratios.get((seed, kind))
+        if known is None:
+            found = self._cohorts.get(kind)
+            if found is None:
+                samples = self._kinds[kind]
+                found = cohort(samples.by_length, samples.lately, self._running.get(kind, ()))
+                self._cohorts[kind] = found
+            known = found.ratio() if seed is None else found.draw(f"{seed} {' '.join(kind)}")
+            self._ratios[seed, kind] = known
+        return known
+
+    def _learned(self, spec: JobSpec, ran_ms: int, u: float, seed: int | None) -> int | None:
         found: list[int] | None = None
         for kind in _kinds(spec.queue, spec.template, spec.shape.gpu_milli * spec.min_tasks):
             samples = self._kinds.get(kind)
@@ -82,7 +119,8 @@ class Lengths:
             first = bisect_right(samples.by_length, ran_ms)
             count = len(samples.by_length) - first
             if count >= FEW:
-                return samples.by_length[first + int(u * count)] - ran_ms
+                share = stretched(u, self._ratio(kind, seed))
+                return samples.by_length[first + min(count - 1, int(share * count))] - ran_ms
             found = found if found is not None else samples.by_length
         if found is None:
             return None
@@ -94,7 +132,7 @@ class Lengths:
 
     def draw(self, seed: int) -> Callable[[JobSpec, int], int]:
         """The lengths of one possible future."""
-        return lambda spec, ran_ms: self.rest_ms(spec, ran_ms, uniform(seed, spec.id))
+        return lambda spec, ran_ms: self.rest_ms(spec, ran_ms, uniform(seed, spec.id), seed)
 
 
 def uniform(seed: int, name: str) -> float:

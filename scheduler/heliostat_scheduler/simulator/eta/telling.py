@@ -67,7 +67,9 @@ class Known:
                 self.waits.setdefault(job.vc, deque(maxlen=NAIVE_JOBS)).append(1000 * (now_s - job.submit_s))
             case "finished":
                 shape = _spec(job)
-                self.lengths.add(Ran(job.vc, "", shape.shape.gpu_milli * shape.min_tasks, 1000 * job.duration_s))
+                self.lengths.add(
+                    Ran(job.vc, "", shape.shape.gpu_milli * shape.min_tasks, 1000 * job.duration_s, 1000 * now_s)
+                )
                 self.ended[job.vc] = self.ended.get(job.vc, 0) + 1
 
 
