@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from heliostat_scheduler.core import Engine, codec
@@ -29,7 +29,7 @@ from heliostat_scheduler.forecast.bands import FEWEST, PAIRS, bands, held_share
 from heliostat_scheduler.forecast.future import Rest
 
 from heliostat.control import explaining
-from heliostat.forecasting import answers, edits
+from heliostat.forecasting import answers, edits, elsewhere
 from heliostat.forecasting.forking import both
 
 Json = dict[str, Any]  # Any: JSON
@@ -40,6 +40,7 @@ FEWEST_SAMPLES = 3
 REFRESH_BUDGET_S = 20.0
 PLAN_BUDGET_S = 4.0
 BAND_BUDGET_S = 4.0
+EXPLAIN_BUDGET_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +158,16 @@ def _cost(lengths: Lengths, spec: JobSpec) -> Json:
 
 
 def explain(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
-    """The whole explanation of a waiting job, remedies included."""
-    return explaining.of_explanation(engine.explain(str(asked["job_id"]), now_ms))
+    """The whole explanation of a waiting job, remedies included; where nothing starts it now without harm, what would start it sooner."""
+    job_id = str(asked["job_id"])
+    told = engine.explain(job_id, now_ms)
+    if told.reason.code in elsewhere.SHARED and not any(r.command and not r.evicts for r in told.remedies):
+        rest = median(known.lengths.beside(running_jobs(engine, now_ms), now_ms))
+        spec = engine.state.book.jobs[job_id].spec
+        found = elsewhere.sooner_elsewhere(engine, spec, rest, now_ms, HORIZON_MS, elsewhere.deadline(EXPLAIN_BUDGET_S))
+        if found is not None and found.command not in {remedy.command for remedy in told.remedies}:
+            told = replace(told, remedies=(found, *told.remedies))
+    return explaining.of_explanation(told)
 
 
 ANSWERS: dict[str, Callable[[Engine, Known, Json, int], Json]] = {"whatif": whatif, "plan": plan, "explain": explain}

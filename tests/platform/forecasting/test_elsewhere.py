@@ -1,0 +1,78 @@
+"""A job that would start sooner in another queue, though not at once, is told so; and what is told then happens."""
+
+from __future__ import annotations
+
+import pytest
+from heliostat.forecasting.elsewhere import sooner_elsewhere
+from heliostat_scheduler.core import Engine
+from heliostat_scheduler.core.decisions import Start
+from heliostat_scheduler.core.events import JobChanged, JobFinished, JobRestored, JobSubmitted
+from heliostat_scheduler.core.model import JobSpec, Policy, QueueSpec, TaskPlace, TaskShape
+from heliostat_scheduler.simulator.drive import uniform_nodes
+
+MINUTE = 60_000
+DAY = 24 * 60 * MINUTE
+ENDS = {"long": 60 * MINUTE, "short": 4 * MINUTE}
+
+
+def job(job_id: str, queue: str) -> JobSpec:
+    return JobSpec(job_id, queue, 0, TaskShape(1000), 1, 1)
+
+
+def rest(spec: JobSpec, _ran_ms: int) -> int:
+    return ENDS.get(spec.id, 30 * MINUTE)
+
+
+def world() -> tuple[Engine, JobSpec]:
+    """A GPU of `research` is busy for an hour, the one of `burst`, which lends nothing, for four minutes."""
+    queues = (
+        QueueSpec("research", quota=(("gpu", 1000),)),
+        QueueSpec("burst", quota=(("gpu", 1000),), lending_limit=(("gpu", 0),)),
+    )
+    engine = Engine(Policy(), queues)
+    for event in uniform_nodes(1, 2):
+        engine.apply(event, 0)
+    for device, (name, queue) in enumerate((("long", "research"), ("short", "burst"))):
+        places = (TaskPlace("n00000", (f"n00000/{device}",)),)
+        engine.apply(JobRestored(job(name, queue), 1, 1, places, True, 0), 0)
+    me = job("me", "research")
+    engine.apply(JobSubmitted(me), 0)
+    engine.decide(0)
+    return engine, me
+
+
+def test_the_queue_where_it_starts_sooner_is_told_with_the_time() -> None:
+    engine, me = world()
+    before = engine.digest()
+    told = sooner_elsewhere(engine, me, rest, 0, DAY, lambda: False)
+    assert engine.digest() == before, "nothing live is touched"
+    assert told is not None and (told.command, told.at_ms, told.evicts) == (
+        "helio edit me --queue burst",
+        4 * MINUTE,
+        (),
+    )
+
+
+def test_what_is_told_happens() -> None:
+    engine, _ = world()
+    engine.apply(JobChanged(job("me", "burst")), 0)
+    assert not engine.decide(3 * MINUTE).decisions
+    engine.apply(JobFinished("short", 1, "succeeded"), 4 * MINUTE)
+    assert [(type(order), order.job_id) for order in engine.decide(4 * MINUTE).decisions] == [(Start, "me")]
+
+
+@pytest.mark.parametrize(
+    ("ends", "enough"),
+    [
+        pytest.param(
+            {"long": 60 * MINUTE, "short": 50 * MINUTE}, False, id="ten minutes of an hour are not worth a move"
+        ),
+        pytest.param({"long": 80_000, "short": 25_000}, False, id="less than a minute neither"),
+        pytest.param(ENDS, True, id="no time to look"),
+    ],
+)
+def test_nothing_is_told(ends: dict[str, int], enough: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENDS, "long", ends["long"])
+    monkeypatch.setitem(ENDS, "short", ends["short"])
+    engine, me = world()
+    assert sooner_elsewhere(engine, me, rest, 0, DAY, lambda: enough) is None
