@@ -32,9 +32,9 @@ QUEUES = f"""\
 queues:
   default: {{quota: unlimited}}
 nodes:
-  auto: {{gpus: 2, cpus: 4, memory: 512MiB, max: {BUDGET}, idle: 8s, join: 3m}}
+  auto: {{gpus: 2, cpus: 4, max: {BUDGET}, idle: 8s, join: 3m}}
 """
-NODE = {"resources": {"CPU": 4, "GPU": 2, "memory": 2**29, "object_store_memory": 80_000_000},
+NODE = {"resources": {"CPU": 4, "GPU": 2, "object_store_memory": 80_000_000},
         "labels": {"heliostat/flavor": "auto"}, "max_workers": 6}  # fmt: skip
 HOLD = ["/bin/sh", "-c", 'while [ ! -e "$0" ]; do sleep 0.2; done']
 
