@@ -1,4 +1,4 @@
-"""kill -9 of everything that a training stands on, on real Ray with three raylets: it goes on by itself from its last checkpoint.
+"""A gang over three raylets, and kill -9 of everything that a training stands on: it goes on by itself from its last checkpoint.
 
 Each death prints what it cost: steps that were run again, and seconds from the kill to the first step after it.
 """
@@ -37,7 +37,7 @@ RECIPE = f"{sys.executable} -m heliostat_jobs.recipes.digits_cnn --epochs 400 --
 
 
 class Trio(House):
-    """A head and two more raylets, one logical GPU each."""
+    """A head with one logical GPU and two more raylets, with two and with one."""
 
     nodes: list[subprocess.Popen[bytes]]
 
@@ -72,7 +72,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trio]:
         temp = tmp_path_factory.mktemp("nodes")
         cluster = RayCluster(record.gcs_address, "", temp, 0, temp / "log", env=env)
         with ExitStack() as stack:
-            made.nodes = [stack.enter_context(add_node(cluster)) for _ in range(2)]
+            made.nodes = [stack.enter_context(add_node(cluster, num_gpus=gpus)) for gpus in (2, 1)]
             made.wait(lambda: len(up(made)) == 3, "three nodes", 120)
             yield made
     finally:
@@ -135,6 +135,23 @@ class Death:
         return times[starts[0]] if starts and len(times) > starts[0] + 10 else None
 
 
+def test_ranks_of_a_gang_over_nodes_are_contiguous_on_each(house: Trio, tmp_path: Path) -> None:
+    log = tmp_path / "ranks.jsonl"
+    script = Path(__file__).parent / "scripts" / "rank_places.py"
+    job = house.submit(kind="ray", entrypoint=f"{sys.executable} {script} {log} 4", min_gpus=4, max_gpus=4)
+    assert house.ended(job)["state"] == "succeeded", house.log(job)
+    ranks = sorted((json.loads(line) for line in log.read_text().splitlines()), key=lambda row: int(row["rank"]))
+    nodes = [row["node"] for row in ranks]
+    assert [row["rank"] for row in ranks] == [0, 1, 2, 3] and len(set(nodes)) == 3
+    assert nodes == sorted(nodes, key=nodes.index), "a node's ranks lie together"
+    firsts = list(dict.fromkeys(nodes))
+    assert [(row["node_rank"], row["local_rank"]) for row in ranks] == [
+        (firsts.index(node), nodes[:n].count(node)) for n, node in enumerate(nodes)
+    ]
+    both = [row["gpus"] for row in ranks if nodes.count(row["node"]) == 2]
+    assert both == [[0], [1]], "by device"
+
+
 def test_a_rank(house: Trio, gang: str) -> None:
     death = Death(house, gang, "a rank")
     workers = house.processes(gang, "RayTrainWorker")
@@ -154,7 +171,7 @@ def test_the_driver(house: Trio, gang: str) -> None:
 
 def test_a_raylet(house: Trio, gang: str) -> None:
     death = Death(house, gang, "a raylet")
-    held = {node["id"] for node in up(house) if not node["is_head"] and node["slots"][0]["job"] == gang}
+    held = {node["id"] for node in up(house) if not node["is_head"] and gang in [slot["job"] for slot in node["slots"]]}
     leader = next(node for node in house.nodes if raylet_of(node, held))
     os.kill(raylet_of(leader, held), signal.SIGKILL)
     death.survived()
