@@ -72,8 +72,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trio]:
         temp = tmp_path_factory.mktemp("nodes")
         cluster = RayCluster(record.gcs_address, "", temp, 0, temp / "log", env=env)
         with ExitStack() as stack:
-            made.nodes = [stack.enter_context(add_node(cluster, num_gpus=gpus)) for gpus in (2, 1)]
-            made.wait(lambda: len(up(made)) == 3, "three nodes", 120)
+            made.nodes = []
+            for gpus in (2, 1):  # one after the other: two raylets that start at once take the same sockets
+                made.nodes.append(stack.enter_context(add_node(cluster, num_gpus=gpus)))
+                made.wait(lambda: len(up(made)) == 1 + len(made.nodes), "the next node", 180)
             yield made
     finally:
         local.down(made.settings)
