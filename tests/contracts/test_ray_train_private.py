@@ -205,27 +205,89 @@ def test_preemption_info_and_result_keep_their_fields() -> None:
         assert name in worker, ray_changed(f"Worker has no {name}", "train.slot_workers")
 
 
-def test_a_warm_worker_can_be_prepared_and_told_its_device() -> None:
+def test_a_warm_worker_can_be_prepared() -> None:
     from ray.train.v2._internal.execution.worker_group import worker
 
     assert parameters(worker.RayTrainWorker.execute) == ["self", "fn", "fn_args", "fn_kwargs"], ray_changed(
         "RayTrainWorker.execute", "train.warm"
     )
-    assert "accelerator_ids" in [field.name for field in dataclasses.fields(worker.ActorMetadata)], ray_changed(
-        "ActorMetadata has no accelerator_ids", "train.slot_workers"
-    )
     assert "self._train_fn_ref = train_fn_ref" in inspect.getsource(private.TrainController), ray_changed(
         "TrainController has no _train_fn_ref", "train.warm"
     )
-    devices = inspect.getsource(importlib.import_module("ray.air._internal.device_manager.nvidia_gpu"))
-    assert "ray.get_gpu_ids()" in devices, ray_changed("get_device() does not ask ray.get_gpu_ids()", "train.warm")
 
 
-def test_report_hooks_in_the_workers() -> None:
-    for name in ("on_report", "on_checkpoint_transfer"):
-        assert hasattr(private.TrainContextCallback, name), ray_changed(
-            f"TrainContextCallback has no {name}", "train.hold"
+def test_the_functions_of_a_worker_can_be_replaced_once_its_context_is_set() -> None:
+    from ray.train.v2._internal.execution.context import TrainContext
+    from ray.train.v2._internal.execution.worker_group import worker
+
+    source = inspect.getsource(worker.RayTrainWorker.init_train_context)
+    after = source.partition("set_train_fn_utils(DistributedTrainFnUtils())")[2]
+    assert "callback.after_init_train_context()" in after, ray_changed("when workers' callbacks run", "train.hold")
+    assert parameters(private.DistributedTrainFnUtils.report)[:3] == ["self", "metrics", "checkpoint"], ray_changed(
+        "the parameters of report()", "train.hold"
+    )
+    assert parameters(private.DistributedTrainFnUtils.get_preemption_info) == ["self"]
+    fields = [field.name for field in dataclasses.fields(TrainContext)]
+    for name in ("preemption_context", "execution_context", "report_call_index"):
+        assert name in fields, ray_changed(f"TrainContext has no {name}", "train.hold")
+
+
+def test_a_training_thread_can_be_joined_and_its_end_forgotten() -> None:
+    from ray.train.v2._internal.execution.worker_group.thread_runner import ThreadRunner
+
+    for name in ("_thread", "_exc"):
+        assert hasattr(ThreadRunner(), name), ray_changed(f"ThreadRunner has no {name}", "train.leave")
+    assert "except BaseException" in inspect.getsource(ThreadRunner.run), ray_changed(
+        "a training thread no longer survives every exception", "train.leave"
+    )
+    private_logger = importlib.import_module(private.FAILURE_LOGGER)
+    assert "logger.error(" in inspect.getsource(private_logger.construct_user_exception_with_traceback), ray_changed(
+        "where a worker logs what ended its training", "train.hold"
+    )
+
+
+def test_a_group_meets_at_an_actor_that_can_be_used_again() -> None:
+    from ray.train.v2._internal.execution.checkpoint.sync_actor import SynchronizationActor as decorated
+
+    start = inspect.getsource(private.WorkerGroup._start_impl)
+    assert "sync_actor = SynchronizationActor.options(" in start, ray_changed(
+        "how a group makes its synchronization actor", "train.slot_workers"
+    )
+    assert hasattr(private.worker_group_module, "SynchronizationActor")
+    actor = decorated.__ray_metadata__.modified_class
+    assert parameters(actor.reset)[:1] == ["self"], ray_changed("SynchronizationActor.reset", "train.slot_workers")
+    assert parameters(actor.set_required_ranks)[:2] == ["self", "ranks"], ray_changed(
+        "SynchronizationActor.set_required_ranks", "train.slot_workers"
+    )
+    source = inspect.getsource(private.WorkerGroup)
+    assert "self._worker_group_state.shutdown()" in source, ray_changed(
+        "how a group ends its workers", "train.slot_workers"
+    )
+
+
+def test_the_callbacks_that_are_made_lighter() -> None:
+    controller = inspect.getsource(private.TrainController)
+    assert "self._worker_group_callbacks_to_propagate.append(PreemptionCallback())" in controller, ray_changed(
+        "where the preemption watcher is added", "train.controller"
+    )
+    for name in ("_stop_watcher", "after_worker_group_start"):
+        assert hasattr(private.PreemptionCallback, name), ray_changed(
+            f"PreemptionCallback has no {name}", "train.lighter"
         )
+    datasets = inspect.getsource(private.DatasetsCallback)
+    assert '"dataset_shard_provider"' in datasets and "self._datasets" in datasets, ray_changed(
+        "DatasetsCallback", "train.lighter"
+    )
+
+
+def test_pytorch_s_configuration_is_known_by_its_place() -> None:
+    from heliostat_jobs.train.handover import keeps_processes
+    from ray.train import BackendConfig
+    from ray.train.torch import TorchConfig
+
+    assert keeps_processes(TorchConfig()) and keeps_processes(BackendConfig()), ray_changed(
+        "the backends' classes", "train.handover"
+    )
 
 
 def test_an_actor_and_a_task_go_through_remote_with_merged_options() -> None:

@@ -8,36 +8,71 @@ from typing import Any
 
 import pytest
 from heliostat_jobs.train import controller as module
+from heliostat_jobs.train import handover as handover_module
 from heliostat_jobs.train.controller import SlotController
+from heliostat_jobs.train.handover import Handover
 from heliostat_jobs.train.hold import OrderInfo
 from heliostat_jobs.train.places import places_of
-from heliostat_jobs.train.ray_train_private import RestartingState, RunningState
+from heliostat_jobs.train.ray_train_private import BackendConfig, RestartingState, RunningState
+from heliostat_jobs.train.slot_workers import Ready
 from heliostat_scheduler.live.protocol import PREEMPT, RUN, STOP, Lease, SlotRef
 
 SLOTS = tuple(SlotRef(f"n/{i}", "ab" * 14, "n", i) for i in range(4))
 RUNNING = Lease("job-1", 1, 1, "ray", RUN, "s", 2, SLOTS[:2])
 NOW_S = 1_000.0
+SYNC_ACTOR = object()
 
 
-class Workers:
-    """The worker group: two ranks that note their marks."""
+class Strange:
+    """Some framework's configuration."""
+
+
+class Actor:
+    """A rank's process: notes its marks, and answers the word to leave (empty: it has)."""
 
     def __init__(self) -> None:
         self.marks: list[OrderInfo] = []
-        self.let_go_calls = 0
-        actor = SimpleNamespace(mark_preempt=SimpleNamespace(remote=self.marks.append))
+        self.answer = ""
+        self.mark_preempt = SimpleNamespace(remote=self.marks.append)
+        self.execute = SimpleNamespace(remote=lambda function, patience_s: self.answer)
+
+
+class Workers:
+    """The worker group: two ranks. held: the report with whose checkpoint they hold, as their status says."""
+
+    def __init__(self) -> None:
+        self.held = self.let_go_calls = 0
+        self.actors = [Actor(), Actor()]
         self.workers = [
             SimpleNamespace(
                 actor=actor, metadata=SimpleNamespace(node_id="n"), distributed_context=SimpleNamespace(world_rank=rank)
             )
-            for rank in range(2)
+            for rank, actor in enumerate(self.actors)
         ]
+
+    @property
+    def marks(self) -> list[OrderInfo]:
+        return [mark for actor in self.actors for mark in actor.marks]
 
     def get_workers(self) -> list[Any]:
         return self.workers
 
-    def let_go(self) -> None:
+    def workers_by_slot(self) -> dict[str, Any]:
+        return {slot.slot: actor for slot, actor in zip(SLOTS, self.actors, strict=False)}
+
+    def get_latest_poll_status(self) -> Any:
+        info = OrderInfo(0, {}, 2, self.held) if self.held else None
+        return SimpleNamespace(worker_statuses={0: SimpleNamespace(preemption_info=info)})
+
+    def let_go(self, kept: dict[str, Any]) -> Ready:
         self.let_go_calls += 1
+        return Ready(kept, SYNC_ACTOR if kept else None)
+
+
+def saved(controller: Any) -> None:
+    """The script reports the checkpoint that the order asked for, and its ranks hold."""
+    controller._progress.reports += 1
+    controller._worker_group.held = controller._progress.reports
 
 
 class Link:
@@ -56,7 +91,12 @@ class Link:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     made = SimpleNamespace(now=NOW_S)
-    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: made.now))
+    for where in (module, handover_module):
+        monkeypatch.setattr(where, "time", SimpleNamespace(time=lambda: made.now))
+    killed: list[Any] = []
+    answered = SimpleNamespace(get=lambda answers, timeout: answers, kill=killed.append)
+    monkeypatch.setattr(handover_module, "ray", answered)
+    made.killed = killed
     return made
 
 
@@ -66,8 +106,8 @@ def running(clock: SimpleNamespace) -> Any:
     made = SlotController.__new__(SlotController)
     checkpoint = {"checkpoint": "/c/1", "checkpoint_at_ms": 1, "checkpoint_bytes": 10}
     made.__dict__.update(
-        _link=Link(), _progress=SimpleNamespace(reports=2, checkpoints=1, checkpoint=checkpoint), _worker_group=Workers(),
-        _mark=None, _warm=None, _warms=True, _train_fn_ref=None, _running_on=RUNNING, _started_s=NOW_S - 60,
+        _link=Link(), _progress=SimpleNamespace(reports=2, checkpoint=checkpoint), _worker_group=Workers(),
+        _mark=None, _handover=Handover(True, BackendConfig()), _train_fn_ref=None, _running_on=RUNNING, _started_s=NOW_S - 60,
         _reports_at_start=0, _released_epoch=0, _broken_epoch=0, _calm_poll_s=0.2, _health_check_interval_s=0.2,
         _state=RunningState(), _run_attempt_id="r",
     )  # fmt: skip
@@ -102,7 +142,7 @@ def test_workers_are_marked_and_released_after_their_checkpoint(running: Any, wo
         (2, 1_030_000, [0, 1])
     ] * 2
     assert running._finish_order() is None and running._link.acks == []
-    running._progress.checkpoints += 1
+    saved(running)
     outcome = running._finish_order()
     assert isinstance(outcome.next_state, RestartingState) and workers.let_go_calls == 1
     assert whats(running) == [(2, "checkpointed"), (2, "released")]
@@ -131,13 +171,13 @@ def test_a_group_that_just_started_is_waited_for_only_seconds(running: Any, cloc
 def test_a_young_group_that_answers_saves_its_steps(running: Any, clock: SimpleNamespace) -> None:
     running._started_s, running._progress.reports = NOW_S - 1, 0
     order(running, order=PREEMPT)
-    running._progress.checkpoints += 1
+    saved(running)
     assert running._finish_order() is not None and running._link.acks[-1][2]["how"] == "saved"
 
 
 def test_other_slots_move_the_group_the_same_way(running: Any) -> None:
     order(running, slots=SLOTS[1:4])
-    running._progress.checkpoints += 1
+    saved(running)
     assert running._finish_order() is not None
     assert whats(running) == [(2, "checkpointed"), (2, "released")]
 
@@ -152,7 +192,7 @@ def test_a_revoked_lease_ends_the_group_without_a_word(running: Any) -> None:
 
 def test_a_later_order_replaces_the_deadline_and_the_epoch(running: Any, clock: SimpleNamespace) -> None:
     order(running, order=PREEMPT, deadline_ms=int(NOW_S * 1000) + 60_000)
-    running._progress.checkpoints += 1
+    saved(running)
     order(running, order=STOP, deadline_ms=int(NOW_S * 1000) + 5_000)
     assert running._finish_order() is not None, "the checkpoint of the first order counts"
     assert whats(running) == [(2 + 1, "checkpointed"), (3, "released")]
@@ -161,14 +201,14 @@ def test_a_later_order_replaces_the_deadline_and_the_epoch(running: Any, clock: 
 def test_an_order_that_was_taken_back_is_still_finished(running: Any) -> None:
     order(running, order=PREEMPT)
     order(running, order=RUN)
-    running._progress.checkpoints += 1
+    saved(running)
     assert running._finish_order() is not None
     assert whats(running) == [(2, "checkpointed"), (2, "released")]
 
 
 def test_released_is_said_once_per_epoch(running: Any) -> None:
     order(running, order=PREEMPT)
-    running._progress.checkpoints += 1
+    saved(running)
     running._finish_order()
     running._say_released("idle")
     assert [what for _, what in whats(running)].count("released") == 1
@@ -206,14 +246,15 @@ def test_places_are_compared_not_epochs() -> None:
 class Warm:
     """Stands for WarmGroup: `up` says whether its workers are."""
 
-    def __init__(self, lease: Lease, group: Any, train_fn_ref: Any) -> None:
+    def __init__(self, before: Lease, lease: Lease, group: Any, train_fn_ref: Any) -> None:
         self.lease, self.up, self.failed, self.dropped = lease, False, False, False
+        self.actors = {slot.slot: Actor() for slot in lease.slots if slot not in before.slots}
 
     def starting(self) -> bool:
         return not self.up and not self.failed
 
     def fits(self, lease: Lease) -> bool:
-        return not self.failed and places_of(self.lease) == places_of(lease)
+        return places_of(self.lease) == places_of(lease)
 
     def drop(self) -> None:
         self.failed = self.dropped = True
@@ -221,9 +262,9 @@ class Warm:
 
 @pytest.mark.usefixtures("warm")
 def test_without_warm_handover_growth_is_a_plain_restart(running: Any) -> None:
-    running._warms = False
+    running._handover = Handover(False, BackendConfig())
     order(running, slots=SLOTS)
-    assert running._warm is None and len(running._worker_group.marks) == 2
+    assert running._handover._warm is None and len(running._worker_group.marks) == 2
 
 
 def look(controller: Any) -> None:
@@ -233,15 +274,15 @@ def look(controller: Any) -> None:
 
 @pytest.fixture
 def warm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WarmGroup", Warm)
+    monkeypatch.setattr(handover_module, "WarmGroup", Warm)
 
 
 @pytest.mark.usefixtures("warm")
 def test_growth_waits_for_the_new_workers_before_it_marks_the_old_ones(running: Any) -> None:
     workers = running._worker_group
     order(running, slots=SLOTS)
-    assert running._warm.lease.slots == SLOTS and workers.marks == []
-    running._warm.up = True
+    assert running._handover._warm.lease.slots == SLOTS and workers.marks == []
+    running._handover._warm.up = True
     look(running)
     assert len(workers.marks) == 2
 
@@ -250,21 +291,21 @@ def test_growth_waits_for_the_new_workers_before_it_marks_the_old_ones(running: 
 @pytest.mark.parametrize("slots", [SLOTS[:1], SLOTS[1:3], SLOTS[1:]], ids=["shrink", "migrate", "grow and move"])
 def test_an_order_that_takes_a_slot_away_does_not_wait(running: Any, slots: tuple[SlotRef, ...]) -> None:
     order(running, slots=slots)
-    assert running._warm is None and len(running._worker_group.marks) == 2
+    assert running._handover._warm is None and len(running._worker_group.marks) == 2
 
 
 @pytest.mark.usefixtures("warm")
 def test_an_order_that_comes_meanwhile_ends_the_new_workers(running: Any) -> None:
     order(running, slots=SLOTS)
-    new = running._warm
+    new = running._handover._warm
     order(running, order=PREEMPT)
-    assert new.dropped and running._warm is None and len(running._worker_group.marks) == 2
+    assert new.dropped and running._handover._warm is None and len(running._worker_group.marks) == 2
 
 
 @pytest.mark.usefixtures("warm")
 def test_new_workers_that_fail_make_the_restart_a_plain_one(running: Any) -> None:
     order(running, slots=SLOTS)
-    running._warm.failed = True
+    running._handover._warm.failed = True
     look(running)
     assert len(running._worker_group.marks) == 2
 
@@ -272,13 +313,133 @@ def test_new_workers_that_fail_make_the_restart_a_plain_one(running: Any) -> Non
 @pytest.mark.usefixtures("warm")
 def test_a_larger_lease_while_growing_starts_over(running: Any) -> None:
     order(running, slots=SLOTS[:3])
-    first = running._warm
+    first = running._handover._warm
     order(running, slots=SLOTS)
-    assert first.dropped and running._warm.lease.slots == SLOTS and running._worker_group.marks == []
+    assert first.dropped and running._handover._warm.lease.slots == SLOTS and running._worker_group.marks == []
 
 
 @pytest.mark.usefixtures("warm")
 def test_a_group_that_just_started_has_nothing_to_train_on_for(running: Any) -> None:
     running._started_s, running._progress.reports = NOW_S - 1, 0
     order(running, slots=SLOTS)
-    assert running._warm is None and len(running._worker_group.marks) == 2
+    assert running._handover._warm is None and len(running._worker_group.marks) == 2
+
+
+# ---- which processes stay --------------------------------------------------------------------------------------------
+
+
+def at_hand(controller: Any) -> tuple[list[str], Any]:
+    """What the group that starts next finds: slots with a worker, and whether the ranks meet where they met before."""
+    ready = controller._handover.take(controller._link.lease)
+    return sorted(ready.workers), ready.sync_actor
+
+
+def finish(controller: Any) -> Any:
+    """The workers save, and the order is carried out; the group as it was."""
+    group = controller._worker_group
+    saved(controller)
+    assert controller._finish_order() is not None
+    return group
+
+
+def test_a_shrink_keeps_the_processes_that_stay_and_starts_none(running: Any) -> None:
+    order(running, slots=SLOTS[:1])
+    finish(running)
+    assert whats(running) == [(2, "checkpointed"), (2, "released")]
+    assert at_hand(running) == (["n/0"], SYNC_ACTOR)
+    assert running._handover.facts() == {"kept": 1, "warm": 0}
+
+
+@pytest.mark.usefixtures("warm")
+def test_growth_keeps_all_and_adds_those_that_started_beside_them(running: Any) -> None:
+    order(running, slots=SLOTS)
+    assert whats(running) == [(2, "released")], "nothing is taken away"
+    running._handover._warm.up = True
+    look(running)
+    look(running)
+    finish(running)
+    assert whats(running) == [(2, "released"), (2, "checkpointed")]
+    assert at_hand(running) == (["n/0", "n/1", "n/2", "n/3"], SYNC_ACTOR)
+    assert running._handover.facts() == {"kept": 2, "warm": 2}
+
+
+def test_a_swap_keeps_what_stays(running: Any) -> None:
+    order(running, slots=SLOTS[1:3])
+    finish(running)
+    assert at_hand(running) == (["n/1"], SYNC_ACTOR)
+
+
+@pytest.mark.parametrize("slots", [SLOTS[2:], SLOTS[:2]], ids=["a migration", "a pause"])
+def test_nothing_is_kept_of(running: Any, slots: tuple[SlotRef, ...]) -> None:
+    order(running, slots=slots, order=RUN if slots == SLOTS[2:] else PREEMPT)
+    finish(running)
+    assert at_hand(running) == ([], None)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "backend", "why"),
+    [(False, BackendConfig(), "the job chose plain restarts"), (True, Strange(), "Strange cannot begin again in the same process")],
+    ids=["a job that opted out", "a framework that we do not know"],
+)  # fmt: skip
+def test_plain_is_the_restart_of(running: Any, wanted: bool, backend: Any, why: str) -> None:
+    running._handover = Handover(wanted, backend)
+    order(running, slots=SLOTS[:1])
+    finish(running)
+    assert at_hand(running) == ([], None)
+    assert running._handover.facts() == {"kept": 0, "warm": 0, "plain_because": why}
+
+
+def test_a_script_that_swallows_the_exception_is_started_anew(running: Any, clock: SimpleNamespace) -> None:
+    why = "the script caught the exception that ends its loop"
+    order(running, slots=SLOTS[:1])
+    running._worker_group.actors[0].answer = why
+    group = finish(running)
+    assert clock.killed == [group.actors[0], SYNC_ACTOR] and at_hand(running) == ([], None)
+    assert running._handover.facts()["plain_because"] == why
+
+
+@pytest.mark.parametrize("word", ["the deadline", "youth"])
+def test_a_group_that_did_not_answer_its_order_is_started_anew(running: Any, clock: SimpleNamespace, word: str) -> None:
+    if word == "youth":
+        running._started_s, running._progress.reports = NOW_S - 1, 0
+    order(running, slots=SLOTS[:1], deadline_ms=int(NOW_S * 1000) + 30_000)
+    clock.now += 31
+    assert running._finish_order() is not None
+    assert at_hand(running) == ([], None)
+
+
+def test_kept_processes_end_when_the_next_order_has_no_slot_for_them(running: Any, clock: SimpleNamespace) -> None:
+    order(running, slots=SLOTS[:2], order=RUN, deadline_ms=0)
+    order(running, slots=SLOTS[:1])
+    group = finish(running)
+    running._link.lease = replace(running._link.lease, epoch=9, order=PREEMPT)
+    running._handover.only_in(running._link.lease)
+    assert clock.killed == [group.actors[0], SYNC_ACTOR]
+
+
+@pytest.mark.usefixtures("warm")
+def test_a_kept_process_that_fails_is_not_the_script_s_failure_but_the_last_one_kept(
+    running: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ray", SimpleNamespace(nodes=list))
+    order(running, slots=SLOTS[:1])
+    finish(running)
+    at_hand(running)
+    running._worker_group, running._running_on, running._reports_at_start = Workers(), running._link.lease, 3
+    assert running._is_blameless(RuntimeError("cannot be set twice")) is True
+    assert running._handover.facts()["plain_because"] == "a kept worker failed: cannot be set twice"
+    assert running._is_blameless(RuntimeError("again")) is False, "without kept processes it is"
+    running._running_on, running._reports_at_start = RUNNING, 0
+    order(running, slots=SLOTS[1:2])
+    finish(running)
+    assert at_hand(running) == ([], None)
+
+
+def test_a_checkpoint_from_before_the_mark_does_not_count(running: Any) -> None:
+    order(running, order=PREEMPT)
+    running._progress.reports += 1
+    assert running._finish_order() is None, "its ranks train on"
+    running._worker_group.held = running._progress.reports + 1
+    assert running._finish_order() is None, "held, but not committed yet"
+    running._progress.reports += 1
+    assert running._finish_order() is not None

@@ -139,6 +139,7 @@ BAD: list[tuple[str, dict[str, Any], int, str, str]] = [
     ("an id with a slash", {"id": "../x"}, 400, "bad_request", "id"),
     ("a time limit of zero", {"max_runtime_s": 0}, 400, "bad_request", "max_runtime_s"),
     ("too many metadata keys", {"metadata": {str(i): "" for i in range(65)}}, 400, "bad_metadata", "less"),
+    ("a warm handover of maybe", {"metadata": {"warm_handover": "maybe"}}, 400, "bad_metadata", "Change warm_handover"),
     ("a NUL in the command", {"command": ["a\0b"]}, 400, "bad_request", "script"),
 ]
 

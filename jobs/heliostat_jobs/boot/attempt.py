@@ -14,12 +14,10 @@ from heliostat_scheduler.live.protocol import (
     ENV_JOB,
     ENV_RUN_DIR,
     ENV_SECRET,
+    ENV_WARM,
 )
 
 from heliostat_jobs.errors import BrokenEnvironment
-
-ENV_WARM = "HELIOSTAT_WARM_HANDOVER"
-"""`0` makes every resize a plain restart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ class Attempt:
     run_dir: the job's folder, the same for all its attempts (result.json, steps.jsonl, Train's storage).
     checkpoint_dir: where a job that keeps its own checkpoints puts them.
     discovers: the job declared nothing, and its first fit() may ask for GPUs.
-    warms: a run that grows starts its new workers beside the old ones (off only to measure what that is worth).
+    warms: a run that changes its size keeps what processes it can, and starts new ones beside them (metadata `warm_handover`).
     """
 
     job: str

@@ -2,12 +2,12 @@
 
 Theory: the lease board holds one record per job with an epoch. A higher epoch is an order. PREEMPT and STOP: let go of the
 slots and wait, without workers and without spinning, for the driver to be stopped or for a later epoch that says RUN. RUN with other
-slots (grow, shrink, migrate, resume): let go, then start in the new ones. Both go the same way:
+slots (grow, shrink, migrate, resume): let go, then start in the new ones. Both go the same way,
 
     mark the workers -> the script sees ray.train.get_preemption_info() and reports a checkpoint -> end the workers -> ack
 
-and the same shortcut applies: a group that has just started and reported nothing has hardly anything to save, so it is waited for
-only seconds. At the deadline it is ended in any case. A group that finishes first has finished.
+except that the next group may use some of the workers (handover.py). A group that has just started and reported nothing has hardly
+anything to save, so it is waited for only seconds. At the deadline it is ended in any case. A group that finishes first has finished.
 
 Always true: workers run only in the slots of the newest lease seen, or are being moved off older ones; `released` is
 acked once per epoch and only after the workers were told to end; what an order or a lost node breaks is not charged to
@@ -28,8 +28,10 @@ from heliostat_scheduler.live.protocol import CHECKPOINTED, PREEMPT, RELEASED, S
 
 from heliostat_jobs.errors import LeaseLost
 from heliostat_jobs.train.board_client import connect
+from heliostat_jobs.train.handover import Handover
 from heliostat_jobs.train.hold import OrderInfo
 from heliostat_jobs.train.lease_link import LeaseLink
+from heliostat_jobs.train.lighter import LatePreemptionCallback
 from heliostat_jobs.train.places import may_run, places_of
 from heliostat_jobs.train.progress import Progress
 from heliostat_jobs.train.ray_train_private import (
@@ -37,6 +39,7 @@ from heliostat_jobs.train.ray_train_private import (
     ControllerError,
     InitializingState,
     PreemptingState,
+    PreemptionCallback,
     PreemptionError,
     ReschedulingState,
     RestartingState,
@@ -46,7 +49,6 @@ from heliostat_jobs.train.ray_train_private import (
 )
 from heliostat_jobs.train.slot_policy import LeaseFailurePolicy, SlotScalingPolicy
 from heliostat_jobs.train.slot_workers import SlotWorkerGroup, StartGuard
-from heliostat_jobs.train.warm import WarmGroup, can_warm
 
 logger = logging.getLogger(__name__)
 
@@ -58,17 +60,15 @@ WAIT_LOOK_S = 1.0
 YOUNG_S, YOUNG_PATIENCE_S = 15.0, 4.0
 """A group without a report this soon after its start may still be loading, and then looks for no order for many seconds: there
 is hardly anything to save, so it gets this patience instead of the order's deadline. A loop that runs answers well within it."""
-FRESH_S = 3.0
-"""A group that started so recently is started anew at once when it may grow: it has hardly begun."""
 DEFAULT_DEADLINE_S = 60.0
 REFRESH_S = 2.0
 LOST_PATIENCE_S = 120.0
 FLUSH_S = 5.0
 
 SAVED, YOUNG, DEADLINE, REVOKED_LEASE = "saved", "young", "deadline", "revoked"
-BROKE, IDLE, FINISHED = "broke", "idle", "finished"
+BROKE, IDLE, FINISHED, GROWS = "broke", "idle", "finished", "grows"
 """How an order was fulfilled: a checkpoint came; nothing to save; out of time; hard stop; the workers failed by themselves; there
-were none; training was over."""
+were none; training was over; it takes no slot away."""
 
 
 @dataclass
@@ -78,7 +78,6 @@ class Mark:
     lease: Lease
     deadline_s: float
     since_s: float
-    checkpoints_before: int
     give_up_s: float
 
 
@@ -88,6 +87,7 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
     _worker_group: Any  # Any: Ray's attributes, untyped there
     _train_fn_ref: Any
     _health_check_interval_s: float
+    _worker_group_callbacks_to_propagate: list[Any]
 
     def __init__(
         self,
@@ -105,8 +105,7 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
         self._event_loop: asyncio.AbstractEventLoop | None = None
         self._woken = asyncio.Event()
         self._mark: Mark | None = None
-        self._warm: WarmGroup | None = None
-        self._warms = attempt.warms
+        self._handover = Handover(attempt.warms, train_run_context.backend_config)
         self._running_on: Lease | None = None
         self._starting = False
         self._started_s = 0.0
@@ -122,6 +121,10 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
             callbacks=callbacks,
             validation_config=validation_config,
         )
+        self._worker_group_callbacks_to_propagate = [
+            LatePreemptionCallback() if type(callback) is PreemptionCallback else callback
+            for callback in self._worker_group_callbacks_to_propagate
+        ]
         failure_policy.is_blameless = self._is_blameless
         chosen = HEALTH_CHECK_INTERVAL_ENV in os.environ
         self._calm_poll_s = self._health_check_interval_s if chosen else CALM_POLL_S
@@ -133,7 +136,7 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
         try:
             await super().run()
         finally:
-            self._drop_warm()
+            self._handover.only_in(None)
             self._say_released(FINISHED)
             self._link.report({"training": False})
             await self._link.flushed(FLUSH_S)
@@ -167,6 +170,8 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
         lease = self._link.refresh(REFRESH_S)
         if self._link.gone or lease.epoch > before.epoch or not may_run(lease):
             return True
+        if self._progress.reports == self._reports_at_start and self._handover.blamed(f"a kept worker failed: {error}"):
+            return True
         nodes = {place.node for place in places_of(lease)}
         dead = {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
         if any(node_id.startswith(node) for node_id in dead for node in nodes if node):
@@ -189,8 +194,9 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
         if self._worker_group is not None:  # stock keeps a broken group, and its GPUs, until it starts the next
             how = (self._how_fulfilled(self._mark) if self._mark else "") or BROKE
             self._let_go()
-        self._say_released(how)
         lease = self._link.lease
+        self._handover.only_in(None if self._link.gone else lease)
+        self._say_released(how)
         if self._link.gone or not may_run(lease) or lease.epoch <= self._broken_epoch or not places_of(lease):
             self._give_up_in_time()
             await self._sleep(WAIT_LOOK_S)
@@ -200,7 +206,7 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
 
     async def _step_with_workers(self) -> Any:
         if not self._must_move():
-            self._drop_warm()
+            self._handover.drop_warm()
         elif not self._is_warming():
             self._note_order()
         outcome = self._finish_order()
@@ -212,25 +218,16 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
         return result
 
     def _is_warming(self) -> bool:
-        """Whether the order waits for the new workers to be up. Only growth does, and only of a group that is under way."""
+        """Whether the order waits for new workers to be up. It takes nothing away then, which can be said at once."""
         lease = self._link.lease
-        may_warm = self._warms and self._mark is None and not self._link.gone and may_run(lease)
-        if not may_warm or not can_warm(self._running_on, lease):
-            self._drop_warm()
+        if self._mark is not None or self._link.gone:
+            self._handover.only_in(None if self._link.gone else lease)
             return False
-        if self._warm is None or not (self._warm.failed or self._warm.fits(lease)):
-            self._drop_warm()
-            if time.time() - self._started_s < FRESH_S:
-                return False
-            self._warm = WarmGroup(lease, self._worker_group, self._train_fn_ref)
-            logger.info("growing at epoch %d: %d workers start beside the running ones", lease.epoch, len(lease.slots))
-        return self._warm.starting()
-
-    def _drop_warm(self) -> None:
-        """End warm workers that will not be used."""
-        if self._warm is not None:
-            self._warm.drop()
-            self._warm = None
+        group, fn = self._worker_group, self._train_fn_ref
+        if not self._handover.is_warming(self._running_on, lease, group, fn, self._started_s):
+            return False
+        self._ack_released(lease, GROWS)
+        return True
 
     def _note_order(self) -> None:
         """Mark the workers for the newest order, once per epoch."""
@@ -239,9 +236,8 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
             return
         now_s = time.time()
         deadline_s = lease.deadline_ms / 1000 if lease.deadline_ms else now_s + DEFAULT_DEADLINE_S
-        checkpoints = self._mark.checkpoints_before if self._mark else self._progress.checkpoints
         give_up_s = min(deadline_s, now_s + YOUNG_PATIENCE_S) if self._is_young() else deadline_s
-        self._mark = Mark(lease, deadline_s, now_s, checkpoints, give_up_s)
+        self._mark = Mark(lease, deadline_s, now_s, give_up_s)
         if self._link.gone:
             return
         ranks: dict[str, list[int]] = {}
@@ -270,14 +266,16 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
             facts = {**self._progress.checkpoint, "at_ms": at_ms, "checkpoint_s": seconds}
             self._link.ack(mark.lease.epoch, CHECKPOINTED, facts)
         info = OrderInfo(int(mark.deadline_s * 1000), {}, mark.lease.epoch)
-        self._let_go()
+        self._let_go(mark.lease if how == SAVED and not self._link.gone else None)
         self._say_released(how)
+        if self._handover.settle():
+            self._running_on = mark.lease  # where the kept workers are
         error = PreemptionError(info, drain_timed_out=how == DEADLINE)
         return self._result(self.get_state(), RestartingState(training_failed_error=error))
 
     def _how_fulfilled(self, mark: Mark) -> str:
         """Why the marked group may be ended now; empty while it should go on."""
-        if self._progress.checkpoints > mark.checkpoints_before:
+        if 0 < self._held_report() <= self._progress.reports - self._reports_at_start:
             return SAVED
         if self._link.gone:
             return REVOKED_LEASE
@@ -286,18 +284,28 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
             return DEADLINE
         return YOUNG if now_s >= mark.give_up_s else ""
 
-    def _let_go(self) -> None:
-        """End the workers and forget the group."""
+    def _held_report(self) -> int:
+        """The report, counted in this group, with whose checkpoint the workers hold; 0 when they do not. Committed once it is counted here."""
+        status = self._worker_group.get_latest_poll_status()
+        infos = [worker.preemption_info for worker in status.worker_statuses.values()] if status is not None else []
+        return max((info.held for info in infos if isinstance(info, OrderInfo)), default=0)
+
+    def _let_go(self, next_lease: Lease | None = None) -> None:
+        """End the workers, except what the next lease's group can use of them, and forget the group."""
         group, self._worker_group = self._worker_group, None
         self._health_check_interval_s = self._calm_poll_s
-        group.let_go()
+        self._handover.keep(group, next_lease)
 
     def _say_released(self, how: str) -> None:
         """Ack, once per epoch, that no worker of ours is in the slots that the order takes away."""
         order = self._mark.lease if self._mark is not None else self._link.lease
         moved = self._running_on is not None and places_of(order) != places_of(self._running_on)
         self._mark = self._running_on = None
-        if self._link.gone or order.epoch <= self._released_epoch or not (order.order in (PREEMPT, STOP) or moved):
+        if order.order in (PREEMPT, STOP) or moved:
+            self._ack_released(order, how)
+
+    def _ack_released(self, order: Lease, how: str) -> None:
+        if self._link.gone or order.epoch <= self._released_epoch:
             return
         self._released_epoch = order.epoch
         last = self._progress.checkpoint.get("checkpoint", "")
@@ -329,26 +337,23 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
         except Exception as error:
             self._guard.kill()
             self._worker_group = None
-            if self._is_start_wanted():
+            if self._is_start_wanted() and not self._handover.blamed(f"the kept workers did not start: {error}"):
                 raise
-            logger.info("the start at epoch %d was ended by an order", lease.epoch)
+            logger.info("the start at epoch %d was ended: %s", lease.epoch, error)
             return self._result(self.get_state(), ReschedulingState(training_failed_error=ControllerError(error)))
         finally:
             self._starting = False
         self._running_on = lease
         self._started_s = time.time()
-        placed = {"world_size": len(self._worker_group), "ranks": self._ranks()}
+        placed = {"world_size": len(self._worker_group), "ranks": self._ranks(), **self._handover.facts()}
         self._link.ack(lease.epoch, STARTED, placed)
         self._link.report({"training": True, **placed})
         return result
 
     def _start_worker_group(self, num_workers: int, resources_per_worker: dict[str, float]) -> None:
-        lease, warm = self._scaling_policy.lease, ()
-        if self._warm is not None and self._warm.fits(lease):
-            self._guard, warm = self._warm.guard, self._warm.actors
-            self._warm = None
-        self._drop_warm()
-        self.worker_group_cls = SlotWorkerGroup.bound_to(places_of(lease), self._guard, self._is_start_wanted, warm)
+        lease = self._scaling_policy.lease
+        at_hand = self._handover.take(lease)
+        self.worker_group_cls = SlotWorkerGroup.bound_to(places_of(lease), self._guard, self._is_start_wanted, at_hand)
         super()._start_worker_group(num_workers, resources_per_worker)
 
     def _ranks(self) -> list[dict[str, Any]]:  # Any: JSON
@@ -369,7 +374,7 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
         if self._mark is None:
             self._health_check_interval_s = self._calm_poll_s
             await self._sleep(self._calm_poll_s)
-        if self._mark is not None or (self._warm is None and self._must_move()):
+        if self._mark is not None or (not self._handover.has_warm and self._must_move()):
             self._health_check_interval_s = MARKED_POLL_S
         return await super()._poll_workers()
 

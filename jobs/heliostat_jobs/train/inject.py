@@ -96,15 +96,16 @@ def _leased(attempt: Attempt, kwargs: dict[str, Any]) -> Iterator[bool]:
 
 
 def _use_slots(kwargs: dict[str, Any], attempt: Attempt, lease: Lease, claim: str) -> None:
-    from heliostat_jobs.train.hold import HoldAfterCheckpoint
+    from heliostat_jobs.train.hold import Obedience
+    from heliostat_jobs.train.lighter import lighter
     from heliostat_jobs.train.progress import Progress
     from heliostat_jobs.train.slot_policy import LeaseFailurePolicy, SlotScalingPolicy
 
     scaling = kwargs["train_run_context"].scaling_config
     kwargs["scaling_policy"] = SlotScalingPolicy(scaling, attempt, lease, claim)
     kwargs["failure_policy"] = LeaseFailurePolicy(kwargs["failure_policy"])
-    stock = [callback for callback in kwargs["callbacks"] if not isinstance(callback, PlacementGroupCleanerCallback)]
-    kwargs["callbacks"] = [*stock, HoldAfterCheckpoint(), Progress()]
+    stock = [lighter(each) for each in kwargs["callbacks"] if not isinstance(each, PlacementGroupCleanerCallback)]
+    kwargs["callbacks"] = [*stock, Obedience(), Progress()]
 
 
 def _ask_for_gpus(attempt: Attempt, lease: Lease, request: Request) -> Lease:

@@ -8,10 +8,13 @@ ray.train.torch is still being imported) are strings here as well: `TORCH_BACKEN
 from __future__ import annotations
 
 import ray
+from ray.train.backend import BackendConfig
 from ray.train.v2._internal.callbacks.backend_setup import BackendSetupCallback
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.callbacks.preemption_callback import PreemptionCallback
 from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
-from ray.train.v2._internal.execution.callback import ReportCallback, TrainContextCallback
+from ray.train.v2._internal.execution.callback import ReportCallback, WorkerCallback
 from ray.train.v2._internal.execution.context import get_train_context
 from ray.train.v2._internal.execution.controller.controller import TrainController, TrainControllerLoopIterationResult
 from ray.train.v2._internal.execution.controller.state import (
@@ -24,6 +27,12 @@ from ray.train.v2._internal.execution.controller.state import (
 )
 from ray.train.v2._internal.execution.failure_handling import FailureDecision, FailurePolicy
 from ray.train.v2._internal.execution.scaling_policy import NoopDecision, ResizeDecision, ScalingPolicy
+from ray.train.v2._internal.execution.train_fn_utils import (
+    DistributedTrainFnUtils,
+    get_train_fn_utils,
+    set_train_fn_utils,
+)
+from ray.train.v2._internal.execution.worker_group import worker_group as worker_group_module
 from ray.train.v2._internal.execution.worker_group.placement_group_handle import PlacementGroupHandle
 from ray.train.v2._internal.execution.worker_group.worker import Worker
 from ray.train.v2._internal.execution.worker_group.worker_group import WorkerGroup
@@ -40,6 +49,8 @@ CONTROLLER_NAME = "TrainController"
 """The name in the trainer's module that START_METHOD turns into the controller actor."""
 UNNAMED_RUN_PREFIX = "ray_train_run-"
 """What RunConfig calls a run whose script gave no name."""
+FAILURE_LOGGER = "ray.train.v2._internal.util"
+"""Where a worker logs what ended its training thread."""
 HEALTH_CHECK_INTERVAL_ENV = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
 
 
@@ -54,13 +65,17 @@ def check_version() -> None:
 
 __all__ = [
     "CONTROLLER_NAME",
+    "FAILURE_LOGGER",
     "HEALTH_CHECK_INTERVAL_ENV",
     "START_METHOD",
     "SUPPORTED_RAY",
     "TRAINER_CLASS",
     "UNNAMED_RUN_PREFIX",
+    "BackendConfig",
     "BackendSetupCallback",
     "ControllerError",
+    "DatasetsCallback",
+    "DistributedTrainFnUtils",
     "FailureDecision",
     "FailurePolicy",
     "InitializingState",
@@ -68,6 +83,7 @@ __all__ = [
     "PlacementGroupCleanerCallback",
     "PlacementGroupHandle",
     "PreemptingState",
+    "PreemptionCallback",
     "PreemptionError",
     "PreemptionInfo",
     "ReportCallback",
@@ -76,15 +92,18 @@ __all__ = [
     "RestartingState",
     "RunningState",
     "ScalingPolicy",
-    "TrainContextCallback",
     "TrainController",
     "TrainControllerLoopIterationResult",
     "TrainControllerState",
     "Worker",
+    "WorkerCallback",
     "WorkerGroup",
     "WorkerGroupStartupFailedError",
     "WorkerGroupStartupTimeoutError",
     "bundle_to_remote_args",
     "check_version",
     "get_train_context",
+    "get_train_fn_utils",
+    "set_train_fn_utils",
+    "worker_group_module",
 ]

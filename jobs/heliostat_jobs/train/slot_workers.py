@@ -3,16 +3,18 @@
 What differs from stock, each for a measured reason: the group's "placement group" is a list of permanent ones whose shutdown
 does nothing (a slot outlives every job); waiting for it is trivially true, so the wait for the actors themselves gets the
 timeout (an occupied slot would block the controller for ever); the wait looks at the lease, so that an order is obeyed while
-workers are still starting; and workers that leave a slot are killed, not asked to leave their process group, which waits
-for peers that may hang in a collective.
+workers are still starting; workers that leave a slot are killed, not asked to leave their process group, which waits
+for peers that may hang in a collective; and processes that the last group left in a slot, or that were started there beforehand, are used.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import ray
@@ -29,6 +31,7 @@ from heliostat_jobs.train.ray_train_private import (
     WorkerGroupStartupFailedError,
     WorkerGroupStartupTimeoutError,
     bundle_to_remote_args,
+    worker_group_module,
 )
 
 logger = logging.getLogger(__name__)
@@ -36,9 +39,16 @@ logger = logging.getLogger(__name__)
 LOOK_EVERY_S = 0.1
 
 
-def on_device(metadata: Any, place: Place) -> Any:  # Any: Ray Train's ActorMetadata
-    """A warm worker's metadata with the GPU of its slot, which Ray does not know it has."""
-    return dataclasses.replace(metadata, accelerator_ids={**metadata.accelerator_ids, "GPU": [str(place.device)]})
+Actors = Mapping[str, Any]
+"""Ray's actor handles by the slot that they are in."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a new group need not start: workers by slot, and the actor that its ranks meet at (None: a new one)."""
+
+    workers: Actors = field(default_factory=dict)
+    sync_actor: Any = None  # Any: an actor handle
 
 
 class StartGuard:
@@ -53,11 +63,12 @@ class StartGuard:
         if self.closed:
             ray.kill(actor)
 
-    def kill(self) -> None:
-        """End every actor that was added, and those that still will be."""
+    def kill(self, kept: Sequence[Any] = ()) -> None:
+        """End every actor that was added (except those), and those that still will be."""
         self.closed = True
         for actor in list(self._actors):
-            ray.kill(actor)
+            if actor not in kept:
+                ray.kill(actor)
 
 
 class SlotHandle(PlacementGroupHandle):  # type: ignore[misc]  # Ray is untyped here
@@ -81,24 +92,26 @@ class SlotHandle(PlacementGroupHandle):  # type: ignore[misc]  # Ray is untyped 
 
 
 class SlotWorkerGroup(WorkerGroup):  # type: ignore[misc]
-    """One worker in each place. `bound_to` gives the class its places: Train creates groups through the class.
-
-    warm: workers that were started in these places beforehand (warm.py).
-    """
+    """One worker in each place. `bound_to` gives the class its places: Train creates groups through the class."""
 
     _callbacks: list[Any]  # Any: Ray's callbacks, untyped there
     places: tuple[Place, ...] = ()
     guard: StartGuard
     is_wanted: Callable[[], bool]
-    warm: tuple[Any, ...] = ()  # Any: Ray's actor handles
+    at_hand: Ready = Ready()
+    _worker_group_state: Any  # Any: Ray's WorkerGroupState
 
     @classmethod
     def bound_to(
-        cls, places: Sequence[Place], guard: StartGuard, is_wanted: Callable[[], bool], warm: tuple[Any, ...] = ()
+        cls, places: Sequence[Place], guard: StartGuard, is_wanted: Callable[[], bool], at_hand: Ready
     ) -> type[SlotWorkerGroup]:
         """A subclass for one start. is_wanted: false as soon as an order makes the start pointless."""
-        bound = {"places": tuple(places), "guard": guard, "is_wanted": staticmethod(is_wanted), "warm": warm}
+        bound = {"places": tuple(places), "guard": guard, "is_wanted": staticmethod(is_wanted), "at_hand": at_hand}
         return type("BoundSlotWorkerGroup", (cls,), bound)
+
+    def _start_impl(self, worker_group_state_builder: Any) -> None:
+        with _meeting_at(self.at_hand.sync_actor):
+            super()._start_impl(worker_group_state_builder)
 
     def _create_placement_group(self, scaling_config: Any, worker_group_context: Any) -> SlotHandle:
         return SlotHandle(self.places)
@@ -116,13 +129,8 @@ class SlotWorkerGroup(WorkerGroup):  # type: ignore[misc]
         indices = placement_group_bundle_indices or list(range(num_workers))
         if cut := cuts(resources_per_worker, placement_group[indices[0]]):
             logger.warning("a worker gets no more than its slot holds: %s", cut)
-        if len(self.warm) == len(indices):
-            actors = [self.warm[index] for index in indices]
-            known = zip(self._wait_for(actors), indices, strict=True)
-            metadatas = [on_device(metadata, placement_group[index]) for metadata, index in known]
-        else:
-            actors = [self._start_actor(placement_group[index], resources_per_worker) for index in indices]
-            metadatas = self._wait_for(actors)
+        actors = [self._worker_in(placement_group[index], resources_per_worker) for index in indices]
+        metadatas = self._wait_for(actors)
         workers = [
             Worker(actor, metadata, resources_per_worker, placement_group_bundle_index=index)
             for index, actor, metadata in zip(indices, actors, metadatas, strict=True)
@@ -130,13 +138,17 @@ class SlotWorkerGroup(WorkerGroup):  # type: ignore[misc]
         return list(WorkerGroup._assign_worker_ranks(workers, starting_world_rank, world_size, replica_group_size))
 
     def start_beside(self, place: Place, guard: StartGuard) -> Any:  # Any: an actor handle
-        """A process of the next group in a place that may still be used: it asks for nothing."""
-        actor = self._actor_in(place, {})
+        """A process for the next group in a place that is free."""
+        actor = self._actor_in(place, clipped(self._worker_group_context.resources_per_worker, place))
         guard.add(actor)
         return actor
 
-    def _start_actor(self, place: Place, asked: dict[str, float]) -> Any:  # Any: as above
-        actor = self._actor_in(place, clipped(asked, place))
+    def workers_by_slot(self) -> dict[str, Any]:  # Any: an actor handle
+        """The group's actors, by the slot that each is in."""
+        return {self.places[w.placement_group_bundle_index].slot: w.actor for w in self.get_workers()}
+
+    def _worker_in(self, place: Place, asked: dict[str, float]) -> Any:  # Any: an actor handle
+        actor = self.at_hand.workers.get(place.slot) or self._actor_in(place, clipped(asked, place))
         self.guard.add(actor)
         return actor
 
@@ -168,8 +180,33 @@ class SlotWorkerGroup(WorkerGroup):  # type: ignore[misc]
             self.guard.kill()
             raise WorkerGroupStartupFailedError(f"A worker died while it started: {error}") from error
 
-    def let_go(self) -> None:
-        """End all workers now and tidy up. Their last checkpoint is committed already, or they are not worth one."""
-        self.guard.kill()
+    def let_go(self, kept: Actors | None = None) -> Ready:
+        """End the workers now, except those that are kept, and tidy up. Their last checkpoint is committed, or they are not worth one."""
+        workers, sync_actor = dict(kept or {}), self._worker_group_state.sync_actor
+        self.guard.kill(list(workers.values()))
         self._callbacks = [callback for callback in self._callbacks if not isinstance(callback, BackendSetupCallback)]
+        if workers:
+            sync_actor.reset.remote()  # a rank that died or leaves may still stand at the barrier
+            sync_actor.set_required_ranks.remote(None)
+            self._worker_group_state = SimpleNamespace(workers=[], shutdown=_nothing)
         self.shutdown()
+        return Ready(workers, sync_actor if workers else None)
+
+
+def _nothing() -> None:
+    """The workers are ended already, and the actor that they met at is used again."""
+
+
+@contextmanager
+def _meeting_at(sync_actor: Any) -> Iterator[None]:  # Any: an actor handle, or None
+    """While inside, Ray Train's group takes this actor where it would start a process for one."""
+    if sync_actor is None:
+        yield
+        return
+    stock = worker_group_module.SynchronizationActor
+    made = SimpleNamespace(remote=lambda **_: sync_actor)
+    worker_group_module.SynchronizationActor = SimpleNamespace(options=lambda **_: made)
+    try:
+        yield
+    finally:
+        worker_group_module.SynchronizationActor = stock

@@ -12,8 +12,9 @@ a job's next driver starts only when the last one is gone (`leftovers.py`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from heliostat_scheduler.core.lifecycle import JobState
 from heliostat_scheduler.core.model import TaskPlace
@@ -84,7 +85,10 @@ Ending = Requeue | NotStarted | Finish
 
 @dataclass(slots=True)
 class Change:
-    """A resize under way. places, slots: what the lease had. to: tasks that it gets. Times in epoch milliseconds, None: not yet."""
+    """A resize under way. places, slots: what the lease had. to: tasks that it gets. Times in epoch milliseconds, None: not yet.
+
+    began: how the workers started again (kept, warm, and why they were started anew), as their runner says.
+    """
 
     places: tuple[TaskPlace, ...]
     slots: tuple[SlotRef, ...]
@@ -93,6 +97,7 @@ class Change:
     checkpoint_ms: int | None = None
     released_ms: int | None = None
     started: bool = False
+    began: dict[str, Any] = field(default_factory=dict)  # Any: JSON
 
     @property
     def tasks(self) -> int:

@@ -162,7 +162,7 @@ class BridgeReader:
             case protocol.STARTED:
                 attempt.runner_seen = True
                 executor.started(attempt, out, now_ms)
-                executor.resize_started(attempt, acked.epoch, out, now_ms)
+                executor.resize_started(attempt, acked, out, now_ms)
             case protocol.CHECKPOINTED:
                 if attempt.change is not None and acked.epoch == attempt.epoch:
                     attempt.change.checkpoint_ms = now_ms

@@ -20,6 +20,7 @@ from heliostat_scheduler.live.protocol import CommandSpec
 from heliostat.control.attempts import Attempt
 from heliostat.control.hands import Submission
 from heliostat.store.tables import Job
+from heliostat.submission.request import WARM_HANDOVER
 
 SCHEME = "gcs://"
 SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
@@ -98,6 +99,8 @@ class Launcher:
         runtime_env["env_vars"] = given | own | self._env(attempt)
         if job.gpu_milli == 0 and job.kind == "ray":
             runtime_env["env_vars"][protocol.ENV_DISCOVER] = "1"
+        if job.job_metadata.get(WARM_HANDOVER) == "false":
+            runtime_env["env_vars"][protocol.ENV_WARM] = "0"
         return Submission(
             submission_id=attempt.submission_id,
             entrypoint=job.entrypoint or shlex.join(job.argv),

@@ -29,6 +29,9 @@ from heliostat.control.patience import ORDER_SLACK_MS, RESTART_PATIENCE_MS
 from heliostat.control.slot_refs import refs_of
 from heliostat.store import jobs
 
+HOW_BEGUN = ("kept", "warm", "plain_because")
+"""What a runner says of a start: processes that it kept, that were started beforehand, and why it kept none."""
+
 
 @dataclass(slots=True)
 class Resizing(Closing):
@@ -107,10 +110,11 @@ class Resizing(Closing):
             return
         self._left(attempt, acked.facts, out, now_ms)
 
-    def resize_started(self, attempt: Attempt, epoch: int, out: Outbox, now_ms: int) -> None:
+    def resize_started(self, attempt: Attempt, acked: Acked, out: Outbox, now_ms: int) -> None:
         """Workers run in the new slots."""
-        if attempt.phase is Phase.RESIZING and attempt.change is not None and epoch == attempt.epoch:
+        if attempt.phase is Phase.RESIZING and attempt.change is not None and acked.epoch == attempt.epoch:
             attempt.change.started = True
+            attempt.change.began = {name: acked.facts[name] for name in HOW_BEGUN if name in acked.facts}
             self.complete_resize(attempt, out, now_ms)
 
     def complete_resize(self, attempt: Attempt, out: Outbox, now_ms: int, *, late: bool = False) -> None:
@@ -124,7 +128,7 @@ class Resizing(Closing):
         if attempt.runner_seen and not change.started and not late:
             return
         attempt.phase, attempt.change, attempt.due_ms = Phase.RUNNING, None, None
-        data = {"from": change.tasks, "to": change.to, "epoch": attempt.epoch, **change.seconds(now_ms)}
+        data = {"from": change.tasks, "to": change.to, "epoch": attempt.epoch, **change.seconds(now_ms), **change.began}
         self.moved(attempt, JobState.RUNNING, None, out, now_ms, data)
         out.event(JobResized(attempt.job, attempt.epoch, attempt.places))
 

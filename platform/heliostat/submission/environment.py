@@ -12,7 +12,7 @@ from typing import Any
 from heliostat_jobs.spec import MODEL_NAME, BadResult, check_alias
 
 from heliostat.packages import BadPackage, uri_name
-from heliostat.submission.request import Refused
+from heliostat.submission.request import WARM_HANDOVER, Refused
 
 RESERVED_PREFIXES = ("RAY_", "HELIOSTAT_")
 RESERVED_NAMES = frozenset({"LD_PRELOAD", "LD_AUDIT", "CUDA_VISIBLE_DEVICES"})
@@ -142,6 +142,9 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
             "bad_metadata", f"Metadata: at most {MAX_METADATA} keys of 256 characters.", "Send less.", field="metadata"
         )
     _check_registration(str(metadata.get("register") or ""), str(metadata.get("register_alias") or ""))
+    if (warm := metadata.get(WARM_HANDOVER, "true")) not in ("true", "false"):
+        text = f"Metadata {WARM_HANDOVER}: '{warm[:100]}' is neither true nor false."
+        raise Refused("bad_metadata", text, f"Change {WARM_HANDOVER}.", field=f"metadata.{WARM_HANDOVER}")
 
 
 def _check_registration(name: str, alias: str) -> None:

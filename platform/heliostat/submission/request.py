@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+WARM_HANDOVER = "warm_handover"
+"""The metadata key: `false` makes every resize of the job end and start all of its processes."""
+
 
 class Refused(Exception):
     """A request that cannot be granted as it stands. Nothing was stored.

@@ -27,6 +27,7 @@ ENV_SECRET = "HELIOSTAT_LEASE_SECRET"
 ENV_RUN_DIR = "HELIOSTAT_RUN_DIR"
 ENV_CHECKPOINT_DIR = "HELIOSTAT_CHECKPOINT_DIR"
 ENV_DISCOVER = "HELIOSTAT_DISCOVER"  # "1": the job declared no GPUs, and its first fit() may ask for them
+ENV_WARM = "HELIOSTAT_WARM_HANDOVER"  # "0": every resize ends and starts all of a run's processes
 ENV_KIND = (
     "HELIOSTAT_KIND"  # set to `command` for a child that has its GPUs in CUDA_VISIBLE_DEVICES: Ray is not hooked in it
 )

@@ -210,7 +210,13 @@ class FakeRayJobs:
             actor = f"worker:{driver.submission.submission_id}:{ref.slot}:{lease.epoch}:{len(self.executed)}"
             driver.actors.append(actor)
             self.cluster.occupy(ref.slot, actor, job=driver.job, attempt=driver.attempt)
-        self.cluster.ack(driver.job, driver.secret, lease.epoch, protocol.STARTED, {"world_size": len(lease.slots)})
+        self.cluster.ack(
+            driver.job,
+            driver.secret,
+            lease.epoch,
+            protocol.STARTED,
+            {"world_size": len(lease.slots), "kept": 1, "warm": 0, "plain_because": ""},
+        )
         self.sizes.append((driver.job, driver.step, len(lease.slots)))
 
     def _step(self, driver: Driver) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from heliostat.control.parking import Demand
 from heliostat_scheduler.live.fake_cluster import Program
-from heliostat_scheduler.live.protocol import ENV_DISCOVER
+from heliostat_scheduler.live.protocol import ENV_DISCOVER, ENV_WARM
 
 from tests.platform.control.fake_ray import Script
 from tests.platform.control.plant import Plant
@@ -126,6 +126,19 @@ def test_only_a_program_that_declared_nothing_is_told_to_discover(plant: Plant) 
     plant.until(lambda: len(plant.ray.drivers) == 2, "both drivers")
     told = {d.job: d.submission.runtime_env["env_vars"].get(ENV_DISCOVER) for d in plant.ray.drivers.values()}
     assert told == {"gpu": None, "cpu": "1"}
+
+
+def test_a_job_may_choose_that_its_processes_are_not_kept(plant: Plant) -> None:
+    for job, metadata in (("cold", {"warm_handover": "false"}), ("warm", {"warm_handover": "true"}), ("silent", {})):
+        plant.submit(job, gpus=1, work=Script(runs_ms=200), job_metadata=metadata)
+    told: dict[str, str | None] = {}
+
+    def look() -> bool:
+        told.update({d.job: d.submission.runtime_env["env_vars"].get(ENV_WARM) for d in plant.ray.drivers.values()})
+        return len(told) == 3
+
+    plant.until(look, "three drivers")
+    assert told == {"cold": "0", "warm": None, "silent": None}
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,7 @@ def test_research_borrows_all_gives_two_up_and_takes_them_back(make_plant: MakeP
     assert sizes(plant) == [4, 2, 4] and recomputed(plant) == 0
     shrink, growth = resizes(plant)
     assert (shrink["from"], shrink["to"], growth["from"], growth["to"]) == (4, 2, 2, 4)
+    assert (shrink["kept"], shrink["warm"], shrink["plain_because"]) == (1, 0, ""), "as the runner said"
     assert 0 <= shrink["checkpoint_s"] <= shrink["released_s"] <= shrink["started_s"] < 2
     assert plant.states("train") == [
         "admitted", "starting", "running", "resizing", "running", "resizing", "running", "succeeded",
