@@ -14,13 +14,12 @@ from heliostat_jobs.recipes.digits_loop import LoopOptions, options_dict, train_
 from ray.train import FailureConfig, LoggingConfig
 from ray.train.torch import TorchTrainer
 
-MONITOR_S = 2.0
-
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--stock", action="store_true")
+    parser.add_argument("--monitor-s", type=float, default=2.0)
     parser.add_argument("--checkpoint-every", type=int, default=100)
     parser.add_argument("--step-ms", type=int, default=50)
     args = parser.parse_args()
@@ -33,7 +32,7 @@ def main() -> None:
     }
     if args.stock:
         scaling = ray.train.ScalingConfig(
-            num_workers=(1, 4), resources_per_worker={"CPU": 1}, elastic_resize_monitor_interval_s=MONITOR_S
+            num_workers=(1, 4), resources_per_worker={"CPU": 1}, elastic_resize_monitor_interval_s=args.monitor_s
         )
         common |= {"name": "stock", "storage_path": str(args.run_dir / "train")}
     else:

@@ -1,8 +1,9 @@
 """From Ray's submit request to ours. Ray's fields stay as they are; what Ray has no field for comes in `metadata`.
 
 Known metadata keys: queue, priority, kind, name, gpus, min_gpus, max_gpus, gpus_per_task, flavor, project, preemptibility,
-max_runtime_s. Others are kept with the job and mean nothing to us. `--entrypoint-num-gpus n` is the request itself (min = max
-= n), never a reservation for the driver: the driver runs without a GPU, its workers take the lease.
+max_runtime_s; register, register_alias and warm_handover are read elsewhere. Others are kept with the job and mean nothing to us.
+`--entrypoint-num-gpus n` is the request itself (min = max = n), never a reservation for the driver: the driver runs without a GPU, its
+workers take the lease.
 """
 
 from __future__ import annotations
