@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ from tests.e2e.ray_cluster import RayCluster
 pytestmark = [
     pytest.mark.ray, pytest.mark.slow, pytest.mark.cluster(num_cpus=6, num_gpus=2), pytest.mark.timeout(1200)
 ]  # fmt: skip
-SCRIPT = str(Path(__file__).parent / "scripts" / "elastic_steps.py")
+SCRIPTS = Path(__file__).parent / "scripts"
+SCRIPT = str(SCRIPTS / "elastic_steps.py")
 STEPS = 120
 CYCLES, PAUSES = 20, 5
 
@@ -67,6 +69,25 @@ def test_processes_stay_when_a_run_shrinks_and_when_it_grows(world: LeaseWorld, 
     assert (grown.facts["kept"], grown.facts["warm"]) == (1, 1)
     assert pids(grown)[second.slot] == before[second.slot] and pids(grown)[first.slot] != before[first.slot]
     assert_whole(tmp_path, driver)
+
+
+def test_a_script_that_never_looks_is_kept_from_its_next_checkpoint_on(world: LeaseWorld, tmp_path: Path) -> None:
+    """Its rank 1 has gone on to the next step when rank 0 ends: the collective breaks, and with it the old loop."""
+    log = tmp_path / "epochs.jsonl"
+    lease = world.grant("job-torch")
+    argv = [str(SCRIPTS / "plain_torch.py"), str(log), "elastic"]
+    driver = world.start(lease, tmp_path, argv)
+    before = pids(world.wait_said(lease, STARTED, driver))
+    wait_until(lambda: lines(log) >= 5, "five epochs", driver)
+    lease = world.order("job-torch", RUN, deadline_s=120, slots=world.slots[1:])
+    assert world.wait_said(lease, RELEASED, driver).facts["how"] == "saved"
+    shrunk = world.wait_said(lease, STARTED, driver)
+    slot = world.slots[1].slot
+    assert (shrunk.facts["kept"], pids(shrunk)) == (1, {slot: before[slot]})
+    assert driver.wait(240) == 0, (tmp_path / "driver-1.log").read_text()[-3000:]
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [*range(19), *range(20, 60)], "19 was saved; its line comes after report()"
+    assert [row["world_size"] for row in rows] == [2] * 19 + [1] * 40
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,6 @@ if __name__ == "__main__":
     trainer = TorchTrainer(
         loop,
         train_loop_config={"log": sys.argv[1]},
-        scaling_config=ray.train.ScalingConfig(num_workers=2, use_gpu=True),
+        scaling_config=ray.train.ScalingConfig(num_workers=(1, 2) if "elastic" in sys.argv else 2, use_gpu=True),
     )
     print("RESULT", trainer.fit().metrics)
