@@ -68,7 +68,8 @@ def test_a_plain_script_says_in_fit_what_it_needs_and_its_driver_waits_for_it(ho
 def test_the_control_plane_dies_in_the_middle_of_a_resize_and_no_step_is_lost(house: House) -> None:
     recipe = f"{sys.executable} -m heliostat_jobs.recipes.digits_cnn --workers 1-2 --epochs {EPOCHS}"
     options = f"--checkpoint-every {CHECKPOINT_EVERY} --step-ms 20"
-    job = house.submit(kind="ray", entrypoint=f"{recipe} {options}", min_gpus=1, max_gpus=2)
+    plain = {"warm_handover": "false"}  # so that the middle lasts for seconds
+    job = house.submit(kind="ray", entrypoint=f"{recipe} {options}", min_gpus=1, max_gpus=2, metadata=plain)
     run = house.settings.runs_dir / job
     house.wait(lambda: recount_run(run).distinct > 2 * CHECKPOINT_EVERY, "a hundred steps on two GPUs")
     urgent = house.submit(kind="command", command=["sleep", "3"], gpus=1, priority="high")

@@ -91,8 +91,7 @@ class Link:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     made = SimpleNamespace(now=NOW_S)
-    for where in (module, handover_module):
-        monkeypatch.setattr(where, "time", SimpleNamespace(time=lambda: made.now))
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: made.now))
     killed: list[Any] = []
     answered = SimpleNamespace(get=lambda answers, timeout: answers, kill=killed.append)
     monkeypatch.setattr(handover_module, "ray", answered)
@@ -316,13 +315,6 @@ def test_a_larger_lease_while_growing_starts_over(running: Any) -> None:
     first = running._handover._warm
     order(running, slots=SLOTS)
     assert first.dropped and running._handover._warm.lease.slots == SLOTS and running._worker_group.marks == []
-
-
-@pytest.mark.usefixtures("warm")
-def test_a_group_that_just_started_has_nothing_to_train_on_for(running: Any) -> None:
-    running._started_s, running._progress.reports = NOW_S - 1, 0
-    order(running, slots=SLOTS)
-    assert running._handover._warm is None and len(running._worker_group.marks) == 2
 
 
 # ---- which processes stay --------------------------------------------------------------------------------------------

@@ -223,8 +223,7 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
         if self._mark is not None or self._link.gone:
             self._handover.only_in(None if self._link.gone else lease)
             return False
-        group, fn = self._worker_group, self._train_fn_ref
-        if not self._handover.is_warming(self._running_on, lease, group, fn, self._started_s):
+        if not self._handover.is_warming(self._running_on, lease, self._worker_group, self._train_fn_ref):
             return False
         self._ack_released(lease, GROWS)
         return True

@@ -13,7 +13,6 @@ their slot. What a kept process breaks is not the script's failure: the group st
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any
 
 import ray
@@ -30,8 +29,6 @@ logger = logging.getLogger(__name__)
 
 LEAVE_PATIENCE_S = 5.0
 ANSWER_S = LEAVE_PATIENCE_S + 3.0
-FRESH_S = 3.0
-"""A group whose processes started so recently starts anew at once when it may grow: it has hardly begun."""
 CHOSE_PLAIN = "the job chose plain restarts"
 
 
@@ -51,16 +48,14 @@ class Handover:
 
     # ---- before the mark ---------------------------------------------------------------------------------------------
 
-    def is_warming(self, before: Lease | None, lease: Lease, group: SlotWorkerGroup, fn: Any, started_s: float) -> bool:
-        """Whether an order should wait for new workers to be up. Only growth does, and only of a group that is under way."""
+    def is_warming(self, before: Lease | None, lease: Lease, group: SlotWorkerGroup, train_fn_ref: Any) -> bool:
+        """Whether an order should wait for new workers to be up. Only growth does."""
         if not self._warms or not may_run(lease) or before is None or not only_grows(before, lease):
             self.drop_warm()
             return False
         if self._warm is None or not self._warm.fits(lease):
             self.drop_warm()
-            if not self.used_kept and time.time() - started_s < FRESH_S:
-                return False
-            self._warm = WarmGroup(before, lease, group, fn)
+            self._warm = WarmGroup(before, lease, group, train_fn_ref)
             logger.info(
                 "growing at epoch %d: %d workers start beside the running ones", lease.epoch, len(self._warm.actors)
             )
