@@ -13,12 +13,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import ray.train
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 
-def loop(config: dict) -> None:
+def loop(config: dict[str, Any]) -> None:
     if config["mode"] == "once":
         set_up_once()
     context, step = ray.train.get_context(), 0
@@ -53,7 +54,7 @@ def save(step: int, rank: int) -> None:
 def set_up_once() -> None:
     if hasattr(builtins, "set_up_before"):
         raise RuntimeError("context has already been set")
-    builtins.set_up_before = True
+    builtins.__dict__["set_up_before"] = True
 
 
 if __name__ == "__main__":
