@@ -7,7 +7,7 @@ their size needs, moving as a whole where that is the only way (a resize restart
 
 from __future__ import annotations
 
-from heliostat_scheduler.core.book import JobRec, Phase, reason, task_amounts, without
+from heliostat_scheduler.core.book import JobRec, Phase, core_tasks, reason, task_amounts, without
 from heliostat_scheduler.core.cycle import Cycle, valid_sizes
 from heliostat_scheduler.core.goodput import Elastic, target_sizes
 from heliostat_scheduler.core.judge import rule_reason
@@ -163,11 +163,14 @@ def _resize_to(cycle: Cycle, rec: JobRec, size: int) -> bool:
     book = state.book
     leaf = book.leaf_of(rec)
     need = task_amounts(spec, rec.flavor, size - len(rec.places))
-    if rule_reason(state, leaf, spec, need, ()) is not None or book.tree.limit_gap(leaf, need, "used") is not None:
+    core = task_amounts(spec, rec.flavor, core_tasks(spec, size) - core_tasks(spec, len(rec.places)))
+    if rule_reason(state, leaf, spec, need, core) is not None:
+        return False
+    if book.tree.limit_gap(leaf, need, "used") or book.tree.lending_gap(leaf, need, "used", book.capacity):
         return False
     old = rec.places
     book.now.give(old, spec.shape)
-    places = compact(book.now, rec.flavor, spec.shape, size, old)
+    places = compact(book.now, rec.flavor, spec.shape, size, old, spec.spread)
     book.now.take(old, spec.shape)
     if places is None:
         return False

@@ -236,16 +236,31 @@ def largest(space: Space, shape: TaskShape, flavors: tuple[str, ...], spread: st
 
 
 def compact(
-    space: Space, flavor: str, shape: TaskShape, count: int, own: tuple[TaskPlace, ...]
+    space: Space, flavor: str, shape: TaskShape, count: int, own: tuple[TaskPlace, ...], spread: str
 ) -> tuple[TaskPlace, ...] | None:
     """`count` whole-device tasks on as few nodes as any placement of that size could use; `own` places are kept where possible.
 
-    One node if one can hold them all, else nodes that are entirely free and one for the rest.
+    One node if one can hold them all, else nodes that are entirely free and one for the rest. Of several domains the job's own first.
     """
     nodes = [node for node in space.nodes.values() if node.opened and node.flavor == flavor and node.slots]
+    if spread in (ANY, ONE_NODE):
+        return _compact_in(space, nodes, shape, count, own, spread)
+    values = {node.id: dict(node.spec.labels).get(spread) for node in nodes}
+    home = {values.get(place.node) for place in own}
+    for domain in sorted({value for value in values.values() if value}, key=lambda value: (value not in home, value)):
+        members = [node for node in nodes if values[node.id] == domain]
+        places = _compact_in(space, members, shape, count, own, spread)
+        if places is not None:
+            return places
+    return None
+
+
+def _compact_in(
+    space: Space, nodes: list[NodeSpace], shape: TaskShape, count: int, own: tuple[TaskPlace, ...], spread: str
+) -> tuple[TaskPlace, ...] | None:
     per_task = shape.gpu_milli // WHOLE
     per_node = max((len(node.slots) // per_task for node in nodes), default=0)
-    if not per_node:
+    if not per_node or (spread == ONE_NODE and count > per_node):
         return None
     mine: dict[str, list[TaskPlace]] = {}
     for place in own:
