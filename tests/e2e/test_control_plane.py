@@ -39,9 +39,8 @@ class House:
     def call(self, method: str, path: str, **options: Any) -> Any:  # Any: JSON
         token = self.settings.admin_token_path.read_text().strip()
         url = f"http://127.0.0.1:{OPTIONS.port}/api/v1{path}"
-        reply = httpx.request(
-            method, url, headers={"Authorization": f"Bearer {token}"}, timeout=30, trust_env=False, **options
-        )
+        headers = {"Authorization": f"Bearer {token}", **options.pop("headers", {})}
+        reply = httpx.request(method, url, headers=headers, timeout=30, trust_env=False, **options)
         assert reply.is_success, reply.text
         return reply.json() if "json" in reply.headers["content-type"] else reply.text
 

@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from heliostat_scheduler.core import Policy
 from heliostat_scheduler.live.protocol import Bye
 
 from heliostat.access import Tokens
@@ -39,7 +40,7 @@ from heliostat.control.loop import Loop, Parts
 from heliostat.control.package_source import PackageSource
 from heliostat.control.ray_jobs import DashboardJobs
 from heliostat.control.tails import ThreadPool, WebSocketTails
-from heliostat.control.telemetry import DashboardTelemetry, TelemetryPoll
+from heliostat.control.telemetry import WINDOW_MS, DashboardTelemetry, GpuTelemetry, TelemetryPoll
 from heliostat.endpoints.assembly import assemble
 from heliostat.forecasting.exporting import BadWebhook, Exporter
 from heliostat.forecasting.link import Forecaster
@@ -84,9 +85,21 @@ class Server(uvicorn.Server):
 
 
 class ControlPlane:
-    """Everything of the process, put together once."""
+    """Everything of the process, put together once.
 
-    def __init__(self, settings: Settings, host: str, port: int) -> None:
+    policy: the scheduler's numbers. telemetry: who says how busy GPUs are, logical ones too; None: Ray's agents, about real ones.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        host: str,
+        port: int,
+        *,
+        policy: Policy | None = None,
+        telemetry: GpuTelemetry | None = None,
+        window_ms: int = WINDOW_MS,
+    ) -> None:
         self.settings = settings
         self.stop = threading.Event()
         self.outdated = ""
@@ -113,6 +126,7 @@ class ControlPlane:
                 log=log,
                 reserve_cpu_milli=self._reserve,
                 on_outdated=self._outdated,
+                policy=policy or Policy(),
                 serving=self.endpoints,
             ),
             self.inbox,
@@ -138,13 +152,15 @@ class ControlPlane:
         registry = self.app.state.doors.registry
         registry.folders.sweep()
         self.registrar = Registrar(registry, self.loop.parts.launcher.run_dir, self.clock.now_ms, log)
+        self.logical_gpus_are_read = telemetry is not None
+        readings = telemetry or DashboardTelemetry(self.dashboard)
+        self.telemetry = TelemetryPoll(readings, self._nodes, self.inbox.post, log, window_ms)
 
     def run(self) -> int:
         self.loop.boot()
-        poll = TelemetryPoll(DashboardTelemetry(self.dashboard), self._nodes, self.inbox.post, log)
         threads = [
             threading.Thread(target=self.loop.run, args=(self.stop,), name="control-loop", daemon=True),
-            threading.Thread(target=poll.run, args=(self.stop,), name="telemetry", daemon=True),
+            threading.Thread(target=self.telemetry.run, args=(self.stop,), name="telemetry", daemon=True),
             threading.Thread(target=self.registrar.run, args=(self.stop,), name="registrar", daemon=True),
             threading.Thread(target=self.exporter.run, args=(self.stop,), name="heads", daemon=True),
             threading.Thread(target=self.endpoints.run, args=(self.stop,), name="endpoints", daemon=True),
@@ -199,7 +215,7 @@ class ControlPlane:
 
     def _nodes(self) -> list[Any]:  # NodeJoined
         record = self.head.record()
-        if record is None or record.logical_gpus:
+        if record is None or (record.logical_gpus and not self.logical_gpus_are_read):
             return []
         with self.loop.engine_lock:
             return list(self.loop.executor.nodes.values())

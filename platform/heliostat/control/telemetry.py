@@ -50,7 +50,7 @@ def by_slot(body: dict[str, Any], nodes: list[NodeJoined]) -> dict[str, int]:  #
 
 
 class TelemetryPoll:
-    """Reads every WINDOW_MS while there are GPUs to read; sleeps otherwise."""
+    """Reads every window while there are GPUs to read; sleeps otherwise."""
 
     def __init__(
         self,
@@ -58,15 +58,17 @@ class TelemetryPoll:
         nodes: Callable[[], list[NodeJoined]],
         post: Callable[[Message], None],
         log: Log,
+        window_ms: int = WINDOW_MS,
     ) -> None:
         self._telemetry = telemetry
+        self._window_ms = window_ms
         self._nodes = nodes
         self._post = post
         self._log = log
         self._failing = False
 
     def run(self, stop: threading.Event) -> None:
-        while not stop.wait(WINDOW_MS / 1000):
+        while not stop.wait(self._window_ms / 1000):
             nodes = [node for node in self._nodes() if node.slots]
             if nodes:
                 self._once(nodes)
@@ -81,4 +83,4 @@ class TelemetryPoll:
             return
         self._failing = False
         if activity:
-            self._post(SlotsRead(activity, WINDOW_MS))
+            self._post(SlotsRead(activity, self._window_ms))
