@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, replace
 
 import pytest
 from heliostat_scheduler.core import JobSpec, Policy, ReasonCode
 from heliostat_scheduler.core import events as ev
+from heliostat_scheduler.core.admission import Admission
+from heliostat_scheduler.core.reservation import Reservations
 
-from tests.scheduler.world import FIXED, World, job, node
+from tests.scheduler.world import FIXED, World, job, node, queue
 
 POLICY = Policy(cooldown_ms=0, aging_step_ms=0)
 MINUTE_MS = 60_000
@@ -90,3 +93,51 @@ def test_the_reservation_ends_with_its_holder(end: str) -> None:
         made.cancel("big")
     made.settle()
     assert made.runs("small")
+
+
+LENGTHS = (2 * MINUTE_MS, 5 * MINUTE_MS, 20 * MINUTE_MS)
+
+
+def exact(seed: int) -> list[tuple[str, int, int]]:
+    """All work is known from the start, ends exactly when it says, cannot be taken back, and takes single devices.
+
+    (first blocked job, told start, real start)
+    """
+    rng = random.Random(seed)
+    made = World([node("n0", 4), node("n1", 2)], [queue("default", 100)], POLICY, at=1_000)
+    for number in range(16):
+        gpus, tasks = rng.choice(((1, 1), (1, 3), (2, 1), (4, 1), (1, 6)))
+        spec = job(
+            f"j{number:02d}", gpus, tasks=tasks, at=number, preemptibility=FIXED, max_runtime_ms=rng.choice(LENGTHS)
+        )
+        made.submit(spec)
+    told: dict[str, int] = {}
+    starts: dict[str, int] = {}
+    ends: dict[str, int] = {}
+    while made.specs:
+        made.settle()
+        for job_id in made.running():
+            if job_id not in starts:
+                starts[job_id] = made.now
+                ends[job_id] = made.now + (made.specs[job_id].max_runtime_ms or 0)
+        first = Reservations(made.engine.state, made.now)._first("gpu")
+        if first is not None:
+            told[first.job_id] = min(first.shadow_ms, told.get(first.job_id, first.shadow_ms))
+        made.now = min(ends[job_id] for job_id in made.running())
+        for job_id in made.running():
+            if ends[job_id] == made.now:
+                made.finish(job_id)
+    return [(job_id, at, starts[job_id]) for job_id, at in told.items()]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_with_exact_run_times_nobody_delays_a_reservation(seed: int) -> None:
+    """S13, and S12: with everybody gone at last, nothing is reserved any more."""
+    found = exact(seed)
+    assert found and all(started <= told for _, told, started in found), f"seed {seed}: {found}"
+
+
+def test_backfill_that_delays_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check above can fail."""
+    monkeypatch.setattr(Admission, "_held_back", lambda *_: None)
+    assert any(started > told for seed in range(30) for _, told, started in exact(seed))

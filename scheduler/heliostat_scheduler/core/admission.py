@@ -114,14 +114,14 @@ class Admission:
             return rule
         if rule is None:
             places = self._free_places(leaf, rec, flavor, need)
-            held_back = None if places is None else self._held_back(rec, flavor)
+            held_back = None if places is None else self._held_back(rec, flavor, places)
             if held_back is not None:
                 return held_back
             if places is not None:
                 cycle.start(rec, places, flavor or state.book.nodes[places[0].node].spec.flavor)
                 return None
             soon = self._soon_places(rec, flavor)
-            if soon is not None and (held_back := self._held_back(rec, flavor)) is not None:
+            if soon is not None and (held_back := self._held_back(rec, flavor, soon)) is not None:
                 return held_back
             if soon is not None:
                 state.part(rec)
@@ -131,9 +131,9 @@ class Admission:
         wish = cycle.wish(rec, flavor, spec.min_tasks)
         return self._recover(leaf, rec, wish, rule)
 
-    def _held_back(self, rec: JobRec, flavor: str) -> Reason | None:
+    def _held_back(self, rec: JobRec, flavor: str, places: tuple[TaskPlace, ...]) -> Reason | None:
         """Whether what is free is reserved for somebody else."""
-        why = self.reservations.stands_in_the_way(rec, flavor, rec.spec.shape.gpu_milli * rec.spec.min_tasks)
+        why = self.reservations.stands_in_the_way(rec, flavor, places)
         if why is not None and why.until_ms is not None:
             self.cycle.recheck.append(why.until_ms)
         return why
@@ -307,7 +307,7 @@ class Admission:
 
     def promise_from(self, rec: JobRec, wish: Wish, victims: list[Unit]) -> None:
         cycle, book = self.cycle, self.cycle.state.book
-        on = cycle.collect(rec, victims)
+        on = cycle.collect(rec, wish, victims)
         spec = rec.spec
         places = find(
             book.soon, spec.shape, wish.count, (wish.flavor,) if wish.flavor else spec.flavors, spec.spread, wish.near

@@ -1,6 +1,6 @@
 """The first blocked job of each flavor has a start time, and what could not be taken back may not delay it (EASY backfill).
 
-Its *shadow time* is when enough GPUs are free by the predicted ends of running work: a declared maximum run time, else the learned rest.
+Its *shadow time* is when it has a place by the predicted ends of running work: a declared maximum run time, else the learned rest.
 Later work passes if it can be asked to leave again (preemptible work: revocable backfill), if it ends before the shadow time by its own
 declared maximum, or if it fits beside the reservation. An end that is overdue predicts nothing; where too few ends are known, there
 is no reservation, and the starvation deadline remains. Looked up only when work that may not be evicted is about to start.
@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from heliostat_scheduler.core.book import JobRec, Phase, core_tasks, reason
 from heliostat_scheduler.core.judge import candidate_flavors, rule_reason
+from heliostat_scheduler.core.model import TaskPlace
+from heliostat_scheduler.core.placement import find
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
-from heliostat_scheduler.core.waiting import Group
+from heliostat_scheduler.core.space import Space
 
 if TYPE_CHECKING:
     from heliostat_scheduler.core.state import State
@@ -24,12 +26,12 @@ Rank = tuple[int, int, str]
 
 @dataclass(slots=True)
 class Reservation:
-    """Who is first, when it starts, and how much is free beside it then (milli-GPU)."""
+    """Who is first, when it starts, and what is free beside it then."""
 
     job_id: str
     rank: Rank
     shadow_ms: int
-    beside: int
+    beside: Space
 
 
 @dataclass(slots=True)
@@ -40,8 +42,8 @@ class Reservations:
     now_ms: int
     known: dict[str, Reservation | None] = field(default_factory=dict)
 
-    def stands_in_the_way(self, rec: JobRec, flavor: str, milli: int) -> Reason | None:
-        """Why the job may not take `milli` of what is free; None when it may."""
+    def stands_in_the_way(self, rec: JobRec, flavor: str, places: tuple[TaskPlace, ...]) -> Reason | None:
+        """Why the job may not take these places; None when it may."""
         if not self.state.policy.backfill or not flavor or not core_tasks(rec.spec, rec.spec.min_tasks):
             return None
         if flavor not in self.known:
@@ -52,50 +54,53 @@ class Reservations:
         longest = rec.spec.max_runtime_ms
         if longest is not None and self.now_ms + longest <= first.shadow_ms:
             return None
-        if milli <= first.beside:
-            first.beside -= milli
+        if first.beside.can_hold(places, rec.spec.shape):
+            first.beside.take(places, rec.spec.shape)
             return None
         code = ReasonCode.RESERVED_FOR if longest is None else ReasonCode.BACKFILL_TOO_LONG
         return reason(code, ("job", first.job_id), blockers=[first.job_id], until=first.shadow_ms)
 
     def _first(self, flavor: str) -> Reservation | None:
         """The first job that capacity alone keeps waiting, if its start can be foretold."""
-        blocked = [
-            (_rank(rec), rec)
+        waiting = [
+            self.state.book.jobs[group.head.job_id]
             for line in self.state.waiting.lines.values()
             for group in line.groups.values()
-            if self._blocked(group, rec := self.state.book.jobs[group.head.job_id], flavor)
+            if group.feasible
         ]
-        if not blocked:
-            return None
-        rank, rec = min(blocked, key=lambda pair: pair[0])
-        need = rec.spec.shape.gpu_milli * rec.spec.min_tasks
-        free = self.state.book.soon.free_milli.get(flavor, 0)
-        for end_ms, milli in self._ends(flavor):
-            free += milli
-            if free >= need:
-                return Reservation(rec.id, rank, end_ms, free - need)
+        rec = next((rec for rec in sorted(waiting, key=_rank) if self._blocked(rec, flavor)), None)
+        return None if rec is None else self._reserve(rec, flavor)
+
+    def _reserve(self, rec: JobRec, flavor: str) -> Reservation | None:
+        """Let running work end, one after the other, until the job has a place."""
+        space, spec = self.state.book.soon.copy(), rec.spec
+        for end_ms, other in self._ends(flavor):
+            space.give(other.places, other.spec.shape)
+            places = find(space, spec.shape, spec.min_tasks, (flavor,), spec.spread)
+            if places is not None:
+                space.take(places, spec.shape)
+                return Reservation(rec.id, _rank(rec), end_ms, space)
         return None
 
-    def _blocked(self, group: Group, rec: JobRec, flavor: str) -> bool:
+    def _blocked(self, rec: JobRec, flavor: str) -> bool:
         spec, book = rec.spec, self.state.book
-        need = spec.shape.gpu_milli * spec.min_tasks
-        if not group.feasible or need <= book.soon.free_milli.get(flavor, 0):
-            return False
         if flavor not in candidate_flavors(self.state, spec) or spec.shape.gpu_milli == 0:
             return False
+        if find(book.soon, spec.shape, spec.min_tasks, (flavor,), spec.spread) is not None:
+            return False
+        need = spec.shape.gpu_milli * spec.min_tasks
         core = spec.shape.gpu_milli * core_tasks(spec, spec.min_tasks)
         return rule_reason(self.state, book.leaf_of(rec), spec, ((flavor, need),), ((flavor, core),)) is None
 
-    def _ends(self, flavor: str) -> list[tuple[int, int]]:
-        """(predicted end, milli-GPU) of running work, soonest first."""
+    def _ends(self, flavor: str) -> list[tuple[int, JobRec]]:
+        """(predicted end, job) of running work, soonest first."""
         found = []
         for leaf in self.state.book.tree.leaves:
             for rec in self.state.holders(leaf.name):
                 end_ms = predicted_end_ms(rec)
                 if rec.flavor == flavor and rec.places and end_ms > self.now_ms:
-                    found.append((end_ms, rec.spec.shape.gpu_milli * len(rec.places)))
-        return sorted(found)
+                    found.append((end_ms, rec))
+        return sorted(found, key=lambda end: (end[0], end[1].id))
 
 
 def predicted_end_ms(rec: JobRec) -> int:
