@@ -26,6 +26,11 @@ def balanced(rec: JobRec) -> bool:
     return rec.spec.elastic and bool(rec.goodput) and rec.spec.shape.gpu_milli >= WHOLE
 
 
+def age(rec: JobRec) -> tuple[int, str]:
+    """The older first: names decide only between jobs of one moment."""
+    return rec.spec.submitted_at_ms, rec.id
+
+
 def plan_sizes(cycle: Cycle) -> dict[str, int]:
     """Target sizes; jobs that are too large for theirs are shrunk at once."""
     if not cycle.state.policy.grow:
@@ -39,7 +44,7 @@ def plan_sizes(cycle: Cycle) -> dict[str, int]:
         capacity = free + sum(len(rec.places) for rec in jobs)
         fair = _fair_share(cycle, queue, flavor, free)
         targets |= target_sizes([_elastic(cycle, rec) for rec in jobs], capacity, fair)
-    for job_id in sorted(targets):
+    for job_id in targets:
         rec = cycle.state.book.jobs[job_id]
         drop = len(rec.places) - targets[job_id]
         if drop > 0 and targets[job_id]:
@@ -51,12 +56,11 @@ def plan_sizes(cycle: Cycle) -> dict[str, int]:
 def grow_to(cycle: Cycle, targets: dict[str, int]) -> None:
     """Give the jobs that should grow what is free now."""
     book = cycle.state.book
-    order = sorted(targets, key=lambda job_id: (-targets[job_id], job_id))
-    for job_id in order:
-        rec = book.jobs[job_id]
+    jobs = [book.jobs[job_id] for job_id in targets]
+    for rec in sorted(jobs, key=lambda rec: (-targets[rec.id], age(rec))):
         if rec.phase is not Phase.RUNNING or rec.claim or rec.leaving or not rec.places:
             continue
-        sizes = [size for size in valid_sizes(rec) if len(rec.places) < size <= targets[job_id]]
+        sizes = [size for size in valid_sizes(rec) if len(rec.places) < size <= targets[rec.id]]
         if any(_resize_to(cycle, rec, size) for size in sorted(sizes, reverse=True)):
             continue
         if sizes:
@@ -67,9 +71,8 @@ def _groups(cycle: Cycle) -> dict[tuple[str, str], list[JobRec]]:
     state = cycle.state
     groups: dict[tuple[str, str], list[JobRec]] = {}
     flavors = tuple(sorted(state.book.now.by_whole))
-    for job_id in sorted(state.elastic):
-        rec = state.book.jobs[job_id]
-        if not balanced(rec) or rec.cancel or rec.claim or rec.leaving:
+    for rec in sorted((state.book.jobs[job_id] for job_id in state.elastic), key=age):
+        if not balanced(rec) or rec.cancel or rec.claim or rec.leaving or rec.id in cycle.grown:
             continue
         if rec.phase is Phase.RUNNING:
             due = rec.resized_at + state.policy.resize_interval_ms if rec.resized_at else 0
@@ -116,6 +119,8 @@ def _vacate(cycle: Cycle, rec: JobRec) -> None:
     for node in partial[:VACATE_TRIES]:
         moves = _moves_off(cycle, node.id, rec, [other for other in partial if other is not node])
         for mover, places in moves:
+            if not _room_while_moving(cycle, mover, len(places)):
+                return
             old = mover.places
             book.leave(mover, old)
             facts = (("for", rec.id), ("lost_ms", mover.spec.restart_cost_ms))
@@ -132,7 +137,7 @@ def _moves_off(
     movers = [book.jobs[job_id] for job_id in sorted(book.on_node.get(node_id, ()))]
     slots = {node.id: [s for s, free in zip(node.slots, node.free, strict=True) if free >= WHOLE] for node in others}
     moves = []
-    for mover in sorted(movers, key=lambda mover: (-len(mover.places), mover.id)):
+    for mover in sorted(movers, key=lambda mover: (-len(mover.places), age(mover))):
         steady = mover.phase is Phase.RUNNING and not (mover.claim or mover.leaving) and mover.id not in cycle.grown
         if mover is rec or not steady or not balanced(mover) or any(place.node != node_id for place in mover.places):
             return []
@@ -157,6 +162,14 @@ def _least_useful(rec: JobRec, count: int) -> list[TaskPlace]:
     return [rec.places[i] for i in order[:count]]
 
 
+def _room_while_moving(cycle: Cycle, rec: JobRec, tasks: int) -> bool:
+    """Whether limits and lending limits hold while the job has these new places and those it leaves."""
+    book = cycle.state.book
+    leaf, need = book.leaf_of(rec), task_amounts(rec.spec, rec.flavor, tasks)
+    gap = book.tree.limit_gap(leaf, need, "used") or book.tree.lending_gap(leaf, need, "used", book.capacity)
+    return gap is None
+
+
 def _resize_to(cycle: Cycle, rec: JobRec, size: int) -> bool:
     """Hold `size` tasks on as few nodes as that needs; False when there is no such place."""
     state, spec = cycle.state, rec.spec
@@ -166,13 +179,11 @@ def _resize_to(cycle: Cycle, rec: JobRec, size: int) -> bool:
     core = task_amounts(spec, rec.flavor, core_tasks(spec, size) - core_tasks(spec, len(rec.places)))
     if rule_reason(state, leaf, spec, need, core) is not None:
         return False
-    if book.tree.limit_gap(leaf, need, "used") or book.tree.lending_gap(leaf, need, "used", book.capacity):
-        return False
     old = rec.places
     book.now.give(old, spec.shape)
     places = compact(book.now, rec.flavor, spec.shape, size, old, spec.spread)
     book.now.take(old, spec.shape)
-    if places is None:
+    if places is None or not _room_while_moving(cycle, rec, sum(place not in old for place in places)):
         return False
     gone = tuple(place for place in old if place not in places)
     facts = (("tasks", size), ("from", len(old)))

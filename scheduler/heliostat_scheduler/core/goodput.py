@@ -34,9 +34,10 @@ class Elastic:
 class _Climber:
     """One job during the search: its sizes, its slowness at each, and where it is."""
 
-    __slots__ = ("at", "id", "sizes", "slow")
+    __slots__ = ("at", "id", "sizes", "slow", "turn")
 
-    def __init__(self, job: Elastic, fair: int) -> None:
+    def __init__(self, turn: int, job: Elastic, fair: int) -> None:
+        self.turn = turn
         self.id = job.id
         self.sizes = [size for size, _ in job.table]
         base = max(1, goodput_at(job.table, fair))
@@ -73,13 +74,13 @@ def goodput_at(table: tuple[tuple[int, int], ...], tasks: int) -> int:
 
 
 def target_sizes(jobs: list[Elastic], capacity: int, fair: int | None = None, budget: int = 400) -> dict[str, int]:
-    """Tasks per job, summing to at most `capacity` (at least what they hold now is assumed to fit).
+    """Tasks per job, summing to at most `capacity` (at least what they hold now is assumed to fit). At equal gain the earlier in `jobs`.
 
     fair: the share per job, when more jobs take part than may be changed now.
     """
     if fair is None:
         fair = max(1, -(-capacity // max(1, len(jobs))))
-    climbers = [_Climber(job, fair) for job in sorted(jobs, key=lambda job: job.id)]
+    climbers = [_Climber(turn, job, fair) for turn, job in enumerate(jobs)]
     free = capacity - sum(job.held for job in jobs)
     for _ in range(budget):
         move = _best_move(climbers, free)
@@ -105,7 +106,7 @@ def _best_move(climbers: list[_Climber], free: int) -> tuple[_Climber, int, Dono
             for climber in climbers
             for tasks, loss, index in climber.downs()
         ),
-        key=lambda offer: (offer[0], offer[3].id, offer[4]),
+        key=lambda offer: (offer[0], offer[3].turn, offer[4]),
     )
     best: tuple[int, _Climber, int, Donors] | None = None
     for climber in climbers:

@@ -2,7 +2,7 @@
 
 Jobs that start in this cycle may start larger; running elastic jobs may grow, at most once per interval. One valid size step at a
 time goes to the job with the best claim: a queue within its entitlement first, then the larger priority-weighted marginal goodput,
-then the smaller job. A queue that is within its entitlement may also take back elastic surplus that others borrowed.
+then the smaller job, then the older. A queue that is within its entitlement may also take back elastic surplus that others borrowed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 
 from heliostat_scheduler.core.admission import Admission
-from heliostat_scheduler.core.balance import balanced
+from heliostat_scheduler.core.balance import age, balanced
 from heliostat_scheduler.core.book import JobRec, Phase, core_tasks, reason, task_amounts
 from heliostat_scheduler.core.cycle import Cycle, valid_sizes
 from heliostat_scheduler.core.harm import within
@@ -20,16 +20,16 @@ from heliostat_scheduler.core.placement import find
 from heliostat_scheduler.core.reasons import ReasonCode
 from heliostat_scheduler.core.recovery import Search
 
-GainKey = tuple[bool, int, int, int, str]
+GainKey = tuple[bool, int, int, int, int, str]
 
 
 def complete_gangs(admission: Admission) -> None:
     """A running gang that fell under its minimum is completed with the rights of a waiting job."""
     cycle = admission.cycle
     book = cycle.state.book
-    for job_id in sorted(cycle.state.attention):
-        rec = book.jobs.get(job_id)
-        if rec is None or rec.phase is not Phase.RUNNING or rec.claim or len(rec.places) >= rec.spec.min_tasks:
+    jobs = [book.jobs[job_id] for job_id in cycle.state.attention if job_id in book.jobs]
+    for rec in sorted(jobs, key=age):
+        if rec.phase is not Phase.RUNNING or rec.claim or len(rec.places) >= rec.spec.min_tasks:
             continue
         count = rec.spec.min_tasks - len(rec.places)
         if not _extend(cycle, rec, count) and _take_from_others(admission, rec, count, evict=True, own=True):
@@ -94,7 +94,7 @@ def _growable(cycle: Cycle) -> list[str]:
             cycle.recheck.append(due)
         else:
             found.append(job_id)
-    return sorted(found)
+    return sorted(found, key=lambda job_id: age(state.book.jobs[job_id]))
 
 
 def _gain(cycle: Cycle, rec: JobRec) -> GainKey:
@@ -107,7 +107,7 @@ def _gain(cycle: Cycle, rec: JobRec) -> GainKey:
     tasks = len(rec.places)
     base, more = table.get(tasks), table.get(tasks + step)
     marginal = (more - base) // step if base is not None and more is not None else 0
-    return (over, -marginal * rec.spec.priority, -rec.spec.priority, tasks, rec.id)
+    return (over, -marginal * rec.spec.priority, -rec.spec.priority, tasks, *age(rec))
 
 
 def _extend(cycle: Cycle, rec: JobRec, step: int) -> bool:
