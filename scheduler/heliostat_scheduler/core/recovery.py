@@ -25,6 +25,7 @@ from heliostat_scheduler.core.harm import (
     own_harm,
     reclaim_harm,
     turn_of,
+    unit_amounts,
     victim_side_over,
     within,
 )
@@ -32,6 +33,7 @@ from heliostat_scheduler.core.minimal import give_back
 from heliostat_scheduler.core.model import Amounts, TaskPlace
 from heliostat_scheduler.core.placement import ANY, find
 from heliostat_scheduler.core.pools import pool_in
+from heliostat_scheduler.core.resorts import one_alone, right_first
 from heliostat_scheduler.core.sites import could_reach, sites
 from heliostat_scheduler.core.space import WHOLE, NodeSpace
 from heliostat_scheduler.core.tree import QueueNode
@@ -58,8 +60,10 @@ class Search:
         self.protected_as_of = now_ms if at_ms is None else at_ms
         self.taken: list[Unit] = []
         self.surplus_left: dict[str, int] = {}
+        self.lost: dict[str, int] = {}
+        """Surplus tasks taken, by job."""
         self.own_surplus = True
-        self.harms: dict[tuple[str, Amounts, int], tuple[Harm, int] | None] = {}
+        self.harms: dict[tuple[str, Amounts, Amounts, int], tuple[Harm, int] | None] = {}
         self._equals: bool | None = None
         self.protected = 0
         self._found: tuple[list[Unit], list[Unit]] | None = None
@@ -72,7 +76,7 @@ class Search:
             for other in [u for u in self.taken if u.rec is unit.rec]:
                 self.put_back(other)
         else:
-            self.surplus_left[unit.rec.id] -= 1
+            self._lose(unit, 1)
         self.harms.clear()
         self.book.soon.give(unit.places, unit.rec.spec.shape)
         self.book.tree.add(unit.leaf, "plan", unit.amounts, -1)
@@ -80,15 +84,30 @@ class Search:
 
     def put_back(self, unit: Unit) -> None:
         if not unit.evict:
-            self.surplus_left[unit.rec.id] += 1
+            self._lose(unit, -1)
         self.harms.clear()
         self.book.soon.take(unit.places, unit.rec.spec.shape)
         self.book.tree.add(unit.leaf, "plan", unit.amounts, 1)
         self.taken.remove(unit)
 
+    def _lose(self, unit: Unit, tasks: int) -> None:
+        self.surplus_left[unit.rec.id] -= tasks
+        self.lost[unit.rec.id] = self.lost.get(unit.rec.id, 0) + tasks
+
     def undo(self) -> None:
+        self.back_to([])
+
+    def back_to(self, before: list[Unit]) -> None:
+        """Undo what was tried since these were taken. A job taken whole had replaced its surplus: that comes back."""
+        kept = set(before)
         for unit in reversed(self.taken.copy()):
-            self.put_back(unit)
+            if unit not in kept:
+                self.put_back(unit)
+        if len(self.taken) < len(before):
+            left = set(self.taken)
+            for unit in before:
+                if unit not in left:
+                    self.take(unit)
 
     # -- legality
 
@@ -103,16 +122,23 @@ class Search:
         if unit.leaf is wish.leaf:
             return own_harm(policy, wish, rec, unit.evict, unit.evict or self.equals_share())
         turn = turn_of(policy, wish, unit.leaf, rec.spec.priority, rec.rank) if unit.evict else 0
-        at = (unit.leaf.name, unit.amounts, turn)
+        given = unit_amounts(rec, self.lost.get(rec.id, 0)) if unit.evict else ()
+        at = (unit.leaf.name, unit.amounts, given, turn)
         if at in self.harms:
             found = self.harms[at]
         else:
-            found = self.harms[at] = reclaim_harm(
-                self.book.tree, wish, unit.leaf, unit.amounts, self.book.capacity, policy.reclaim_rule, turn
-            )
+            found = self.harms[at] = self._reclaim(unit, given, turn)
         if found is None or unit.evict:
             return found
         return Harm.SHRINK_BORROWED, found[1]
+
+    def _reclaim(self, unit: Unit, given: Amounts, turn: int) -> tuple[Harm, int] | None:
+        """given: surplus of the job that was taken already, and which its eviction takes the place of."""
+        tree, rule = self.book.tree, self.state.policy.reclaim_rule
+        tree.add(unit.leaf, "plan", given, 1)
+        found = reclaim_harm(tree, self.wish, unit.leaf, unit.amounts, self.book.capacity, rule, turn)
+        tree.add(unit.leaf, "plan", given, -1)
+        return found
 
     def _whole(self, rec: JobRec) -> bool:
         return any(unit.evict and unit.rec is rec for unit in self.taken)
@@ -188,7 +214,12 @@ class Search:
 
     def _run(self, units: list[Unit]) -> list[Unit] | None:
         found = None
-        if units and self._could_suffice(units) and self._gather(units) and self.fits() is not None:
+        if (
+            units
+            and self._could_suffice(units)
+            and (self._gather(units) or one_alone(self, units))
+            and self.fits() is not None
+        ):
             give_back(self)
             found = self.taken.copy()
         self.undo()
@@ -206,7 +237,7 @@ class Search:
             leaves = [leaf for leaf in self.index.over(keys) if leaf is not wish.leaf]
             leaves = [leaf for leaf in leaves if victim_side_over(wish.below(self.book.tree, leaf)[1], keys)]
             if self._worth_looking(leaves):
-                may = own or self.state.policy.reclaim_rule == "share" or self._in_share()
+                may = own or self.state.policy.reclaim_rule == "share" or self.in_share()
                 for leaf in leaves:
                     self._of_leaf(leaf, may)
         return self._found
@@ -225,9 +256,9 @@ class Search:
             return True
         if self.state.idle or self.wish.starved:
             return True
-        return self._in_share() or beats(self.state.policy, self.wish.rank, self.index.longest(self.wish))
+        return self.in_share() or beats(self.state.policy, self.wish.rank, self.index.longest(self.wish))
 
-    def _in_share(self) -> bool:
+    def in_share(self) -> bool:
         return any(within((self.wish.leaf,), self.wish.need, quota) for quota in (True, False))
 
     def my_turn(self, leaf: QueueNode, rec: JobRec) -> bool:
@@ -274,22 +305,22 @@ class Search:
         while gap is not None:
             node = gap[0]
             below = partial(self._below_limit, node)
-            if not self._greedy([u for u in units if node in u.leaf.chain], below):
+            if not self.greedy([u for u in units if node in u.leaf.chain], below):
                 return False
             gap = self.book.tree.limit_gap(self.wish.leaf, self.wish.need, "plan")
-        if not self.allowed() and not self._greedy([u for u in units if u.leaf is self.wish.leaf], self.allowed):
+        if not self.allowed() and not self.greedy([u for u in units if u.leaf is self.wish.leaf], self.allowed):
             return False
         shape = self.wish.spec.shape
         simple = shape.gpu_milli == WHOLE and self.wish.spec.spread == ANY and not self.wish.near
         if simple and not self.book.soon.partial.get(self.wish.flavor):
-            return self._greedy(units, lambda: self.fits() is not None)
-        return self._by_sites(units)
+            return self.greedy(units, lambda: self.fits() is not None)
+        return self.by_sites(units) or right_first(self, units)
 
     def _below_limit(self, node: QueueNode) -> bool:
         gap = self.book.tree.limit_gap(self.wish.leaf, self.wish.need, "plan")
         return gap is None or gap[0] is not node
 
-    def _greedy(self, units: list[Unit], done: Callable[[], bool]) -> bool:
+    def greedy(self, units: list[Unit], done: Callable[[], bool]) -> bool:
         """Take the mildest unit again and again. Keys only grow as more is taken, so a stale key is renewed when it surfaces."""
         taken = set(map(id, self.taken))
         left = [unit for unit in units if id(unit) not in taken]
@@ -318,7 +349,7 @@ class Search:
 
     # -- tasks that need several devices of one node, one node for all, or one domain
 
-    def _by_sites(self, units: list[Unit]) -> bool:
+    def by_sites(self, units: list[Unit]) -> bool:
         """Serve task after task at the site where it costs least; costs are measured once per round."""
         while self.fits() is None:
             offers: list[tuple[SiteCost, int, list[Unit]]] = []
@@ -344,16 +375,14 @@ class Search:
             evicted = {unit.rec.id for unit in self.taken if unit.evict}
             if any(id(unit) in taken or unit.rec.id in evicted for unit in units):
                 continue
-            before = len(self.taken)
+            before = self.taken.copy()
             for unit in units:
                 if self.harm(unit) is None:
+                    self.back_to(before)
                     break
                 self.take(unit)
-            if len(self.taken) - before < len(units):
-                for unit in reversed(self.taken[before:]):
-                    self.put_back(unit)
-                continue
-            some = True
+            else:
+                some = True
         return some
 
     def _try_site(
@@ -363,14 +392,15 @@ class Search:
             return None
         local = list(dict.fromkeys(unit for node in nodes for unit in by_node.get(node.id, ())))
         shape = self.wish.spec.shape
-        before = len(self.taken)
+        before = self.taken.copy()
 
         def done() -> bool:
             return sum(node.room(shape) for node in nodes) >= target
 
         harms: list[int] = []
-        enough = self._greedy(local, done)
-        mine = self.taken[before:]
+        enough = self.greedy(local, done)
+        old = set(before)
+        mine = [unit for unit in self.taken if unit not in old]
         if enough:
             for unit in sorted(mine, key=lambda u: (not u.evict, -u.lost)):
                 if unit not in self.taken:  # its job was taken whole instead
@@ -378,9 +408,8 @@ class Search:
                 self.put_back(unit)
                 if not done():
                     self.take(unit)
-            mine = self.taken[before:]
-        for unit in reversed(mine.copy()):
-            self.put_back(unit)
+            mine = [unit for unit in self.taken if unit not in old]
+        self.back_to(before)
         if not enough:
             return None
         falls = 0
