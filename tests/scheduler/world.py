@@ -73,6 +73,8 @@ class World:
         self.order: dict[str, tuple[str, int]] = {}
         self.plans: list[Plan] = []
         self.finished: dict[str, str] = {}
+        self.low: dict[str, list[tuple[int, int]]] = {}
+        """(end, length) of each window in which the job was measured below the high mark and made no progress, since it last was not."""
         for spec in nodes:
             self.node_up(spec)
 
@@ -100,6 +102,7 @@ class World:
                     self.held[decision.job_id] = list(decision.places)
                     self.target[decision.job_id] = decision.places
                     self.order[decision.job_id] = ("start", decision.epoch)
+                    self.low.pop(decision.job_id, None)
                 case Resize():
                     old = Counter(self.held[decision.job_id])
                     new = Counter(decision.places)
@@ -161,6 +164,15 @@ class World:
         self.finished[job_id] = outcome
         self.apply(ev.JobFinished(job_id, epoch, outcome))
 
+    def measure(self, job_id: str, window_ms: int, activity: int | None, progressed: bool) -> None:
+        """A window of telemetry."""
+        idle = activity is not None and activity < self.engine.state.policy.idle_high_permille and not progressed
+        if idle and self.engine.phase(job_id) == "running":
+            self.low.setdefault(job_id, []).append((self.now, window_ms))
+        else:
+            self.low.pop(job_id, None)
+        self.apply(ev.Utilized(job_id, window_ms, activity, progressed))
+
     def cancel(self, job_id: str) -> None:
         self.apply(ev.JobCancelled(job_id))
         if job_id not in self.held:
@@ -191,6 +203,15 @@ class World:
             for place in places:
                 for slot in place.slots:
                     total[slot] = total.get(slot, 0) + milli
+        return total
+
+    def cpu_used(self) -> dict[str, int]:
+        """Floating milli-CPU per node."""
+        total: dict[str, int] = {}
+        for job_id, places in self.held.items():
+            shape = self.specs[job_id].shape
+            for place in places if shape.gpu_milli == 0 else ():
+                total[place.node] = total.get(place.node, 0) + shape.cpu_milli
         return total
 
     def queue_used(self) -> dict[str, int]:

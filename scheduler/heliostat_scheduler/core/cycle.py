@@ -12,7 +12,7 @@ from heliostat_scheduler.core.book import ACTIVE, JobRec, Phase, core_tasks, rea
 from heliostat_scheduler.core.consolidation import Move
 from heliostat_scheduler.core.decisions import Decision, Discarded, Plan, Preempt, Resize, Start, Stop
 from heliostat_scheduler.core.entitlement import entitle
-from heliostat_scheduler.core.harm import Unit, Wish, safe_until
+from heliostat_scheduler.core.harm import Unit, Wish, idle_harm, safe_until
 from heliostat_scheduler.core.model import TaskPlace
 from heliostat_scheduler.core.placement import canonical
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
@@ -119,6 +119,7 @@ class Cycle:
         rec.places = canonical(book.now, rec.places)
         if rec.id not in self.started:
             self.grown[rec.id] = why
+            self.state.just_started.add(rec.id)
         self.progressed = True
 
     # -- the parts of a cycle
@@ -179,6 +180,8 @@ class Cycle:
         """Claims whose places are free now become leases; claims that can no longer be kept are dropped."""
         book = self.state.book
         waiting = [book.jobs[job_id] for job_id in sorted(book.claimants)]
+        if waiting:
+            book.measure()
         for rec in sorted(
             waiting, key=lambda r: self.state.waiting.keys.get(r.id, self.state.order_key(r, self.now_ms))
         ):
@@ -253,8 +256,9 @@ class Cycle:
         leaf = self.state.book.leaf_of(rec)
         return Wish(spec, leaf, flavor, count, need, core, near, evict, rec.rank, rec.user_step, starved)
 
-    def collect(self, rec: JobRec, victims: list[Unit]) -> tuple[str, ...]:
+    def collect(self, rec: JobRec, wish: Wish, victims: list[Unit]) -> tuple[str, ...]:
         """Order the victims to leave; who they are."""
+        idlers = {unit.rec.id for unit in victims if unit.idle and idle_harm(wish, unit, self.state.book.tree)}
         by_job: dict[str, list[Unit]] = {}
         for unit in victims:
             by_job.setdefault(unit.rec.id, []).append(unit)
@@ -267,7 +271,7 @@ class Cycle:
                 ("gpu_milli", sum(len(u.places) for u in units) * victim.spec.shape.gpu_milli),
                 ("lost_ms", units[0].lost_ms),
             )  # fmt: skip
-            idle = units[0].idle
+            idle = job_id in idlers
             if idle:
                 facts += (("idle_ms", self.now_ms - victim.low_since),)
             if units[0].evict:

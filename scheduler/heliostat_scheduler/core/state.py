@@ -46,6 +46,7 @@ class State:
         self.attention: set[str] = set()
         self.elastic: set[str] = set()
         self.just_started: set[str] = set()
+        """Jobs that got places in this cycle: none of them is asked for any in the same plan."""
         self.pools: dict[tuple[str, str], tuple[int, Pool]] = {}
         self.largest_holders: dict[str, tuple[int, list[str]]] = {}
         self.searched: set[Signature] = set()

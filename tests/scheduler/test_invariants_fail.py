@@ -1,0 +1,168 @@
+"""A checker that cannot fail proves nothing: for each invariant a deliberate fault in the engine, and its checker finds it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from heliostat_scheduler.core import admission, cycle, engine, idle, pools, recovery, state, tree, victims
+from heliostat_scheduler.core.admission import Admission
+from heliostat_scheduler.core.book import ACTIVE, HOLDING, Book, JobRec
+from heliostat_scheduler.core.harm import Harm
+from heliostat_scheduler.core.model import Amounts
+from heliostat_scheduler.core.placement import find
+from heliostat_scheduler.core.recovery import Search
+from heliostat_scheduler.core.snapshot import restore_state
+from heliostat_scheduler.core.state import State
+from heliostat_scheduler.core.tree import QueueTree
+
+from tests.scheduler.storm import ACTIONS, Storm
+
+SEEDS = 400
+STEPS = 60
+Patch = pytest.MonkeyPatch
+
+
+def free_too_early(patch: Patch) -> None:
+    """What was told to leave counts as free at once."""
+    leave = Book.leave
+
+    def fault(self: Book, rec: JobRec, places: tuple[Any, ...]) -> None:
+        leave(self, rec, places)
+        self.now.give(places, rec.spec.shape)
+
+    patch.setattr(Book, "leave", fault)
+
+
+def one_task_short(patch: Patch) -> None:
+    patch.setattr(admission, "find", lambda space, shape, count, *more: find(space, shape, max(1, count - 1), *more))
+
+
+def no_limits(patch: Patch) -> None:
+    patch.setattr(QueueTree, "limit_gap", lambda *_: None)
+
+
+def no_lending_limits(patch: Patch) -> None:
+    patch.setattr(QueueTree, "lending_gap", lambda *_, **__: None)
+
+
+def nothing_is_reclaimed(patch: Patch) -> None:
+    patch.setattr(recovery, "reclaim_harm", lambda *_: None)
+
+
+def everything_is_reclaimed(patch: Patch) -> None:
+    patch.setattr(recovery, "reclaim_harm", lambda *_: (Harm.RECLAIM_OVER_SHARE, 0))
+    patch.setattr(recovery, "victim_side_over", lambda *_: True)
+    patch.setattr(victims, "_above", lambda *_: True)
+
+
+def nothing_is_sacred(patch: Patch) -> None:
+    for module in (victims, pools):
+        patch.setattr(module, "evictable", lambda rec: rec.phase in ACTIVE and bool(rec.places))
+
+
+def equals_are_evicted(patch: Patch) -> None:
+    def fault(policy: object, wish: Any, rec: JobRec, evict: bool, equals: bool = True) -> tuple[Harm, int] | None:
+        return (Harm.PREEMPT, 0) if rec.spec.priority <= wish.spec.priority else None
+
+    patch.setattr(recovery, "own_harm", fault)
+    patch.setattr(Admission, "_hopeless", lambda *_: False)
+
+
+def nobody_gets_what_was_taken(patch: Patch) -> None:
+    patch.setattr(Admission, "promise_from", lambda self, rec, wish, found: self.cycle.collect(rec, wish, found))
+
+
+def surplus_is_not_asked(patch: Patch) -> None:
+    candidates = Search.candidates
+    patch.setattr(Search, "candidates", lambda self: ([], candidates(self)[1]))
+
+
+def free_places_are_overlooked(patch: Patch) -> None:
+    patch.setattr(Admission, "_free_places", lambda *_: None)
+
+
+def promises_are_never_withdrawn(patch: Patch) -> None:
+    def fault(self: Book, rec: JobRec) -> None:
+        rec.claim, rec.claim_flavor, rec.claim_on = (), "", ()
+        self.account(rec)
+
+    patch.setattr(Book, "withdraw", fault)
+
+
+def equals_take_turns_for_ever(patch: Patch) -> None:
+    equals_are_evicted(patch)
+    for module in (victims, cycle, admission):
+        patch.setattr(module, "safe_until", lambda *_: 0)
+
+
+def whoever_never_ran_is_starved(patch: Patch) -> None:
+    for module in (state, cycle):
+        patch.setattr(module, "is_starved", lambda rec, *_: rec.attempt == 0 and rec.phase not in HOLDING)
+
+
+def a_snapshot_forgets(patch: Patch) -> None:
+
+    def fault(data: Any) -> State:
+        found = restore_state(data)
+        for rec in found.book.jobs.values():
+            rec.running_at = 0
+        return found
+
+    patch.setattr(engine, "restore_state", fault)
+
+
+def parents_are_not_charged(patch: Patch) -> None:
+    def fault(_: QueueTree, leaf: tree.QueueNode, account: str, amounts: Amounts, sign: int) -> None:
+        for key, amount in amounts:
+            sums = getattr(leaf, account)
+            sums[key] = sums.get(key, 0) + sign * amount
+
+    patch.setattr(QueueTree, "add", fault)
+
+
+def one_low_reading_is_enough(patch: Patch) -> None:
+    def fault(policy: object, rec: JobRec, window_ms: int, now_ms: int) -> None:
+        rec.low_since, rec.idle_state = now_ms - window_ms, idle.IDLE
+
+    patch.setattr(idle, "_low", fault)
+
+
+def nobody_is_told_why(patch: Patch) -> None:
+    patch.setattr(State, "waiting_reason", lambda *_: None)
+
+
+FAULTS: list[tuple[str, Callable[[Patch], None]]] = [
+    ("S1", free_too_early),
+    ("S2", one_task_short),
+    ("S3", no_limits),
+    ("S4", no_lending_limits),
+    ("S5", nothing_is_reclaimed),
+    ("S6", everything_is_reclaimed),
+    ("S7", nothing_is_sacred),
+    ("S8", equals_are_evicted),
+    ("S9", nobody_gets_what_was_taken),
+    ("S10", surplus_is_not_asked),
+    ("S11", free_places_are_overlooked),
+    ("S12", promises_are_never_withdrawn),
+    ("S15", equals_take_turns_for_ever),
+    ("S16", whoever_never_ran_is_starved),
+    ("S18", a_snapshot_forgets),
+    ("S20", parents_are_not_charged),
+    ("S22", one_low_reading_is_enough),
+    ("S23", nobody_is_told_why),
+]
+
+
+@pytest.mark.parametrize(("number", "fault"), FAULTS, ids=[f"{number} {fault.__name__}" for number, fault in FAULTS])
+def test_the_fault_is_found(number: str, fault: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    fault(monkeypatch)
+    with pytest.raises(AssertionError, match=f"^{number}: "):
+        for seed in range(SEEDS):
+            rng = random.Random(seed)
+            storm = Storm(rng.choice, frozenset({number}))
+            for _ in range(STEPS):
+                storm.act(rng.choice(ACTIONS))
+            storm.end()
