@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
-from heliostat_scheduler.core import Policy, Preempt, ReasonCode
+from heliostat_scheduler.core import Policy, Preempt, ReasonCode, cycle, state
 
 from tests.scheduler.world import FIXED, World, job, node, queue
 
@@ -43,6 +44,83 @@ def test_a_low_job_starts_within_the_bound_that_explain_states() -> None:
     bound = int(dict(facts)["starts_by_ms"])
     started = _crowd(made, bound + 60_000)
     assert started is not None and low.submitted_at_ms + DEADLINE_MS <= started <= bound
+
+
+class Crowd:
+    """One seed: endless work of higher classes on a few GPUs, who leave after their grace; one low job, that may need all of them."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = rng = random.Random(seed)
+        self.grace_ms, self.turn_ms, self.min_ms = (
+            rng.choice((1_000, 7_000)),
+            rng.choice((0, 15_000)),
+            rng.choice((0, 9_000)),
+        )
+        self.deadline_ms = rng.choice((30_000, 60_000))
+        policy = replace(
+            POLICY, starvation_ms=0, starvation_by_class=((50, self.deadline_ms),), starvation_turn_ms=self.turn_ms, min_runtime_ms=self.min_ms,
+        )  # fmt: skip
+        self.gpus = rng.choice((2, 3, 4))
+        self.made = World([node("n0", self.gpus)], policy=policy, at=1_000)
+        self.ends: dict[str, int] = {}
+        self.leaves: dict[str, int] = {}
+        self.count = 0
+
+    def step(self) -> None:
+        """One second: work arrives, whoever has run for long enough ends, whoever was told to leave leaves when its grace is over."""
+        made, rng = self.made, self.rng
+        while sum(spec.priority > 50 for spec in made.specs.values()) < 2 * self.gpus:
+            self.count += 1
+            tasks = rng.choice((1, 1, 2))
+            spec = job(
+                f"c{self.count:04d}",
+                1,
+                tasks=tasks,
+                at=made.now,
+                priority=rng.choice((100, 150)),
+                grace_ms=self.grace_ms,
+            )
+            made.submit(spec)
+        for order in made.decide().decisions:
+            if isinstance(order, Preempt):
+                self.leaves[order.job_id] = made.now + order.grace_ms
+            else:
+                made.answer(order.job_id)
+                self.ends[order.job_id] = made.now + rng.choice((5_000, 40_000))
+        made.now += 1_000
+        for job_id in [job_id for job_id, due in self.leaves.items() if due <= made.now]:
+            made.answer(job_id)
+            del self.leaves[job_id]
+        for job_id in made.running():
+            if job_id != "low" and self.ends[job_id] <= made.now:
+                made.finish(job_id)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_under_any_crowd_it_starts_within_the_bound(seed: int) -> None:
+    crowd = Crowd(seed)
+    for _ in range(5):
+        crowd.step()
+    low = job("low", 1, tasks=crowd.rng.randint(1, crowd.gpus), at=crowd.made.now, priority=50, grace_ms=crowd.grace_ms)
+    crowd.made.submit(low)
+    crowd.step()
+    bound = low.submitted_at_ms + crowd.deadline_ms + max(crowd.turn_ms, crowd.min_ms) + crowd.grace_ms
+    if not crowd.made.runs("low"):
+        checks = {check.name: dict(check.facts) for check in crowd.made.engine.explain("low", crowd.made.now).checks}
+        assert checks["starts in time"]["starts_by_ms"] == bound, "deadline + longest protection + grace"
+    while not crowd.made.runs("low") and crowd.made.now <= bound + 1_000:
+        crowd.step()
+    started = crowd.made.engine.state.book.jobs["low"].started_at
+    assert crowd.made.runs("low") and started <= bound, f"seed {seed}: bound {bound}, now {crowd.made.now}"
+
+
+def test_a_deadline_that_is_not_kept_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check above can fail: here nobody ever counts as starved."""
+    for module in (state, cycle):
+        monkeypatch.setattr(module, "is_starved", lambda *_: False)
+    with pytest.raises(AssertionError, match=r"seed \d+: bound"):
+        for seed in range(24):
+            test_under_any_crowd_it_starts_within_the_bound(seed)
 
 
 def test_without_a_deadline_it_waits_for_ever() -> None:
