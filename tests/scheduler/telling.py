@@ -1,7 +1,8 @@
 """Seeded stories: a small cluster, a mix of events, an executor that is sometimes slow; every step becomes one line.
 
 A line says when, what was ordered and why, whose reason for waiting changed, what was refused, and ends with a digest of everything
-else that could be observed (facts and sentences of all reasons, positions, next wake-up, use of all queues, the state's own digest).
+else that could be observed (facts and sentences of all reasons, positions, what protects who runs, next wake-up, use of all queues, the
+state's own digest).
 The lines of each story are kept in `stories/NAME.txt`: a change of behaviour shows as a readable difference. After an intended change:
 
     python -m tests.scheduler.telling
@@ -18,6 +19,7 @@ from heliostat_scheduler.core import Engine, IllegalEvent, JobSpec, NodeSpec, Po
 from heliostat_scheduler.core import events as ev
 from heliostat_scheduler.core.codec import to_json
 from heliostat_scheduler.core.decisions import Decision, Discarded, Preempt, Resize, Start, Stop
+from heliostat_scheduler.core.explain import standing
 from heliostat_scheduler.core.model import DemandKind, Preemptibility, TaskShape
 from heliostat_scheduler.core.reasons import sentence
 
@@ -119,7 +121,8 @@ class Telling:
             if self.told.get(job_id) != why.code.value:
                 self.notes.append(f"{job_id} waits: {why.code.value}")
         self.told = {job_id: why.code.value for job_id, why, _, _ in facts}
-        deep = to_json([again, facts, engine.next_wakeup_ms(), engine.queue_usage(), engine.digest(), self.deep])
+        held = [standing(engine.state, job_id, self.now) for job_id in self.running()]
+        deep = to_json([again, facts, held, engine.next_wakeup_ms(), engine.queue_usage(), engine.digest(), self.deep])
         mark = hashlib.sha256(deep.encode()).hexdigest()[:10]
         at = (self.now - 1_000_000) / 1000
         self.lines.append(f"{at:.2f} s  {'; '.join(self.notes) or '-'}  [{mark}]")
