@@ -76,6 +76,7 @@ class Engine:
         state.refresh()
         cycle = Cycle(state, now_ms, budget=state.policy.work_budget)
         cycle.orders_due()
+        state.stale |= cycle.progressed  # what these leave may be promised in the same plan
         cycle.keep_promises()
         cycle.share_out()
         full = state.stale
