@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from heliostat_scheduler.live import loans
-from heliostat_scheduler.live.protocol import Lease, SlotRef
-from heliostat_scheduler.live.strays import STRIKES, WITHIN_S, Strikes, waiting
-from heliostat_scheduler.live.tables import ActorRow
+from heliostat_scheduler.live.occupants import Snapshot
+from heliostat_scheduler.live.protocol import Fact, Intruder, Lease, SlotRef
+from heliostat_scheduler.live.strays import STRIKES, WITHIN_S, Strays, Strikes, waiting
+from heliostat_scheduler.live.tables import ActorRow, NodeRow, WorkerRow
 from heliostat_scheduler.live.watchdog import suspects
 
 NODE = "n" * 56
@@ -105,3 +107,45 @@ def test_a_program_that_asks_now_and_then_is_left_alone() -> None:
     for _ in range(5 * STRIKES):
         assert strikes.out(["01"]) == []
         now[0] += WITHIN_S / (STRIKES - 2)
+
+
+class Tables:
+    """Ray's tables, as far as strays are concerned: who was killed, and one driver."""
+
+    def __init__(self) -> None:
+        self.killed: list[str] = []
+
+    async def kill_actor(self, actor_id: str) -> None:
+        self.killed.append(actor_id)
+
+    async def workers(self, raylet: str) -> list[WorkerRow]:
+        return [WorkerRow(4711, "", "07", (), driver=True), WorkerRow(4712, "", "08", (), driver=True)]
+
+
+class Reaper:
+    def __init__(self) -> None:
+        self.ended: list[tuple[str, int]] = []
+
+    async def end_driver(self, node: str, pid: int) -> bool:
+        self.ended.append((node, pid))
+        return True
+
+
+async def test_a_stray_is_refused_while_there_is_a_loan_and_its_program_ended_at_last() -> None:
+    tables, reaper, ledger, said = Tables(), Reaper(), SimpleNamespace(leases={}), list[Fact]()
+    parts: Any = (tables, reaper, ledger, said.append)
+    strays = Strays(*parts)
+    nodes = {NODE: NodeRow(NODE, "10.0.0.1", "10.0.0.1:1", {}, {})}
+
+    def seen(number: int) -> Snapshot:
+        stray = replica(f"s{number}", name="stray", namespace="x", job_id="07", **PENDING)
+        return Snapshot(0.0, nodes, (stray, replica("mine", **PENDING)), {})
+
+    assert not await strays.refuse(seen(0)) and tables.killed == [], "waiting is harmless while nothing is lent"
+    ledger.leases["job-1"] = loan(ZERO)
+    for number in range(STRIKES):
+        assert await strays.refuse(seen(number))
+    assert tables.killed == [f"s{number}" for number in range(STRIKES)], "never the loan's own replica"
+    assert reaper.ended == [(NODE, 4711)], "the program of its Ray job, once"
+    whats = [fact.what for fact in said if isinstance(fact, Intruder)]
+    assert whats == ["request"] * STRIKES + ["driver"]
