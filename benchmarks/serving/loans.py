@@ -110,7 +110,7 @@ def train(place: House) -> Job:
     return place.client.submit(words, kind="ray", gpus=(1, GPUS), queue="research", name="trains")
 
 
-def play(place: House, cycles: int, pause_s: float) -> dict[str, Any]:  # Any: JSON
+def play(place: House, cycles: int, pause_s: float, minutes: float) -> dict[str, Any]:  # Any: JSON
     client = place.client
     client.apply_queues(QUEUES)
     place.push("scaled", 1.0)
@@ -122,7 +122,10 @@ def play(place: House, cycles: int, pause_s: float) -> dict[str, Any]:  # Any: J
     until(lambda: recount_run(run_dir).distinct > 0, "the training trains", LIMIT_S)
     took = Cycles()
     with stray(place, pause_s) as output:
+        until_s = time.monotonic() + 60 * minutes
         for turn in range(cycles):
+            if time.monotonic() > until_s:
+                break
             before = len(resizes_of(training.events()))
             begun = time.monotonic()
             client.endpoint("loan").scale(2)
@@ -152,7 +155,7 @@ def play(place: House, cycles: int, pause_s: float) -> dict[str, Any]:  # Any: J
     training.wait(120)
     count = recount_run(run_dir)
     return {
-        "cycles": cycles,
+        "cycles": len(took.up_s),
         "up_s": spread(took.up_s),
         "down_s": spread(took.down_s),
         "stray_had_a_gpu": len(held),
@@ -202,11 +205,12 @@ def main() -> int:
     )
     parser.add_argument("--cycles", type=int, default=20)
     parser.add_argument("--stray-pause", type=float, default=8.0, help="seconds between a refusal and the next request")
+    parser.add_argument("--minutes", type=float, default=60.0, help="begin no cycle after so long")
     parser.add_argument("--eager", action="store_true")
     options = parser.parse_args()
     load_average = os.getloadavg()[0]
     with house(GPUS) as place:
-        told = play(place, options.cycles, options.stray_pause)
+        told = play(place, options.cycles, options.stray_pause, options.minutes)
         if options.eager:
             told["eager"] = eager(place)
     told["load_average"] = round(load_average, 2)
