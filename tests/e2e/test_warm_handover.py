@@ -125,8 +125,7 @@ def test_many_resizes_beside_strays(world: LeaseWorld, tmp_path: Path) -> None:
     """Leaves the cluster with one slot less: the last line shows that the strays would have started."""
     run = tmp_path / "run"
     lease = world.grant("job-churn")
-    argv = ["-m", "heliostat_jobs.recipes.digits_cnn", "--workers", "1-2", "--epochs", "100000", "--step-ms", "20"]
-    driver = world.start(lease, run, argv)
+    driver = world.start(lease, run, [SCRIPT, str(run), "1000000", "obeys"])
     world.wait_said(lease, STARTED, driver)
     stray, group = stray_actor(), placement_group([{"GPU": 1}], name="stray-group")
     groups, node = world.groups(), ray.get_runtime_context().get_node_id()
@@ -140,21 +139,21 @@ def test_many_resizes_beside_strays(world: LeaseWorld, tmp_path: Path) -> None:
         assert [(n["NodeID"], n["Alive"]) for n in ray.nodes()] == [(node, True)], "the raylet is another or dead"
 
     for cycle in range(CYCLES):
-        more_steps(run, driver, 30)
+        more_steps(run, driver, 15)
         settled(RUN, (world.slots[cycle % 2],), STARTED)
-        more_steps(run, driver, 30)
+        more_steps(run, driver, 15)
         settled(RUN, world.slots, STARTED)
     for _ in range(PAUSES):
-        more_steps(run, driver, 30)
+        more_steps(run, driver, 15)
         settled(PREEMPT, world.slots, RELEASED)
         standing = lines(run / STEPS_FILE)
         lease = world.order("job-churn", RUN, slots=world.slots)
         world.wait_said(lease, STARTED, driver)
         assert lines(run / STEPS_FILE) >= standing
-    more_steps(run, driver, 30)
+    more_steps(run, driver, 15)
     end(driver, signal.SIGKILL)
     count = recount_run(run)
-    assert (count.recomputed, count.missing, count.changed) == (0, 0, 0) and count.distinct > 30 * (2 * CYCLES + PAUSES)
+    assert (count.recomputed, count.missing, count.changed) == (0, 0, 0) and count.distinct > 15 * (2 * CYCLES + PAUSES)
     starts = [said for said in world.said("job-churn") if said.what == STARTED]
     kept = [said.facts["kept"] for said in starts if said.facts["kept"]]
     print(f"{count.distinct} steps, {len(starts)} starts, {len(kept)} with kept processes")

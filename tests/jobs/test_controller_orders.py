@@ -287,6 +287,17 @@ def test_growth_waits_for_the_new_workers_before_it_marks_the_old_ones(running: 
 
 
 @pytest.mark.usefixtures("warm")
+def test_new_workers_that_took_all_the_time_leave_the_script_its_own(running: Any, clock: SimpleNamespace) -> None:
+    order(running, slots=SLOTS, deadline_ms=int(NOW_S * 1000) + 30_000)
+    clock.now += 100
+    running._handover._warm.up = True
+    look(running)
+    assert running._worker_group.marks and running._finish_order() is None, "the deadline has not passed for it"
+    clock.now += module.DEFAULT_DEADLINE_S
+    assert running._finish_order() is not None
+
+
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("slots", [SLOTS[:1], SLOTS[1:3], SLOTS[1:]], ids=["shrink", "migrate", "grow and move"])
 def test_an_order_that_takes_a_slot_away_does_not_wait(running: Any, slots: tuple[SlotRef, ...]) -> None:
     order(running, slots=slots)

@@ -235,6 +235,10 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
             return
         now_s = time.time()
         deadline_s = lease.deadline_ms / 1000 if lease.deadline_ms else now_s + DEFAULT_DEADLINE_S
+        if (
+            lease.epoch == self._released_epoch
+        ):  # it takes nothing away, and its time may have gone into the new workers' start
+            deadline_s = max(deadline_s, now_s + DEFAULT_DEADLINE_S)
         give_up_s = min(deadline_s, now_s + YOUNG_PATIENCE_S) if self._is_young() else deadline_s
         self._mark = Mark(lease, deadline_s, now_s, give_up_s)
         if self._link.gone:

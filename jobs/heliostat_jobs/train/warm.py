@@ -26,9 +26,8 @@ from heliostat_jobs.train.slot_workers import SlotWorkerGroup, StartGuard
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_S = 60.0
-BEFORE_DEADLINE_S = 15.0
-"""So much of the order's time is left for the checkpoint."""
+PATIENCE_S = 150.0
+"""Training goes on meanwhile and nobody waits for a slot, so an overloaded machine may take its time."""
 
 
 class WarmGroup:
@@ -40,9 +39,7 @@ class WarmGroup:
         self.actors = {place.slot: group.start_beside(place, self.guard) for place in added(before, lease)}
         loaded = group.get_workers()[0].actor.execute.remote(loaded_modules)
         self._waiting = [actor.execute.remote(prepare, train_fn_ref, loaded) for actor in self.actors.values()]
-        patience_s = time.time() + PATIENCE_S
-        in_time_s = lease.deadline_ms / 1000 - BEFORE_DEADLINE_S if lease.deadline_ms else patience_s
-        self._give_up_s = min(patience_s, in_time_s)
+        self._give_up_s = time.time() + PATIENCE_S
         self.failed = ""
 
     def starting(self) -> bool:
