@@ -18,6 +18,7 @@ queues:
     user_limit: {gpu: 2}
     weight: 3
     rotate: false
+    preemption_budget: 12
     submit:
       - {project: [vision, nlp], up_to: high}
       - {role: admin}

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, replace
 
 import pytest
-from heliostat_scheduler.core import JobSpec, Policy, ReasonCode
+from heliostat_scheduler.core import JobSpec, Policy, Preempt, ReasonCode
 from heliostat_scheduler.core import events as ev
 from heliostat_scheduler.core.admission import Admission
 from heliostat_scheduler.core.reservation import Reservations
@@ -141,3 +141,70 @@ def test_backfill_that_delays_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check above can fail."""
     monkeypatch.setattr(Admission, "_held_back", lambda *_: None)
     assert any(started > told for seed in range(30) for _, told, started in exact(seed))
+
+
+PASSER = job("small", 1, at=3, saves_on_order=True)
+
+
+def _passed(small: JobSpec, policy: Policy = POLICY) -> World:
+    """`small` has started ahead of `big`, which is due in ten minutes, when the holder ends."""
+    made = World([node("n0", 4)], policy=policy, at=1_000)
+    made.submit(HOLDER)
+    made.settle()
+    made.submit(BIG, small)
+    made.settle()
+    assert made.runs("small")
+    return made
+
+
+def _due(made: World) -> World:
+    made.now += 10 * MINUTE_MS
+    made.finish("holder")
+    made.settle()
+    return made
+
+
+def test_what_went_ahead_on_condition_is_asked_back_when_the_reservation_is_due() -> None:
+    made = _passed(PASSER)
+    made.now += 5 * MINUTE_MS
+    made.settle()
+    assert made.runs("small"), "not before it is due"
+    _due(made)
+    assert made.runs("big") and not made.runs("small")
+    order = next(order for plan in made.plans for order in plan.decisions if isinstance(order, Preempt))
+    assert order.reason.code is ReasonCode.ASKED_BACK_FOR and order.reason.fact("for") == "big"
+    made.finish("big")
+    made.settle()
+    assert made.runs("small")
+
+
+@pytest.mark.parametrize(
+    "small",
+    [
+        pytest.param(job("small", 1, at=3), id="work that is not known to save itself"),
+        pytest.param(replace(PASSER, submitted_at_ms=1), id="an older job"),
+    ],
+)
+def test_without_condition_an_equal_keeps_what_it_has(small: JobSpec) -> None:
+    made = _due(_passed(small))
+    assert made.runs("small") and not made.runs("big")
+
+
+def test_the_condition_survives_a_snapshot_and_ends_with_the_waiting_job() -> None:
+    made = _passed(PASSER)
+    made.engine = made.engine.restore(made.engine.snapshot())
+    assert made.engine.state.revocable == {"big": {"small"}}
+    made.cancel("big")
+    made.settle()
+    assert not made.engine.state.revocable and not made.engine.state.book.jobs["small"].behind
+
+
+def test_turns_among_equals_go_before_the_condition() -> None:
+    made = World([node("n0", 4)], policy=replace(POLICY, rotate=True), at=1_000)
+    made.submit(HOLDER)
+    made.settle()
+    made.submit(BIG, PASSER)
+    made.apply(ev.Estimated("small", rank_ms=MINUTE_MS))
+    made.settle()
+    _due(made)
+    assert made.runs("small")

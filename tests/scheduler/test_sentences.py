@@ -87,6 +87,7 @@ ROWS: list[tuple[ReasonCode, Facts, str]] = [
     (CODE.PREEMPTED_FOR, {"for": "b", "priority": 150, "own_priority": 100}, "displaced by b of priority 150 (own priority 100)"),
     (CODE.ROTATED_FOR, {"for": "b"}, "takes turns with b"),
     (CODE.MIGRATED_FOR, {"for": "b"}, "moves to other places so that b fits"),
+    (CODE.ASKED_BACK_FOR, {"for": "b"}, "gives back what it got ahead of b, as agreed when it started"),
     (CODE.STARVED_FOR, {"for": "b"}, "gives way to b, which has waited past its deadline"),
     (CODE.IDLE, {"idle_ms": 300_000}, "its GPUs have been idle for 300 s while others wait"),
     (CODE.CANCEL_REQUESTED, {}, "somebody asked to cancel it"),

@@ -22,7 +22,7 @@ NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 FLAVOR = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 ROLES = ("viewer", "member", "admin")
 AMOUNT_KEYS = ("quota", "limit", "lending_limit", "user_limit")
-QUEUE_KEYS = ("parent", *AMOUNT_KEYS, "weight", "priority", "rotate", "submit")
+QUEUE_KEYS = ("parent", *AMOUNT_KEYS, "weight", "priority", "rotate", "preemption_budget", "submit")
 RULE_KEYS = ("project", "user", "role", "up_to")
 BYTES = {
     "": 1,
@@ -104,7 +104,7 @@ class Check:
             elif key == "rotate":
                 plain[key] = self.one_of(item, where, {"true": True, "false": False})
             else:
-                plain[key] = self.whole(item, where, (1, 1_000_000) if key == "weight" else (0, 1_000))
+                plain[key] = self.whole(item, where, (0, 1_000) if key == "priority" else (1, 1_000_000))
         return Queue(name, value.line, rules=rules, **amounts, **plain)  # type: ignore[arg-type]  # plain: checked by key above
 
     def rule(self, value: Value, where: str) -> Rule:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
+from heliostat_scheduler.core.model import UNLIMITED
+
 from heliostat.queuefile.check import AMOUNT_KEYS, shown
 from heliostat.queuefile.tree import EVERYTHING, Queue, QueueFile
 
@@ -65,6 +67,8 @@ def _fields(queue: Queue) -> dict[str, str]:
         "rotate": str(queue.rotate).lower(),
         "submit": "everybody" if queue.rules is None else "; ".join(map(str, queue.rules)) or "nobody",
     }
+    if queue.preemption_budget != UNLIMITED:
+        fields["preemption_budget"] = str(queue.preemption_budget)
     for name in AMOUNT_KEYS:
         amounts: Mapping[str, int] = getattr(queue, name)
         for key, amount in amounts.items():

@@ -52,6 +52,7 @@ class Queue:
     weight: int = 1
     priority: int = 100
     rotate: bool = True
+    preemption_budget: int = UNLIMITED
     rules: tuple[Rule, ...] | None = None
 
 
@@ -157,6 +158,7 @@ class QueueFile:
                 priority=queue.priority,
                 rotate=queue.rotate,
                 user_limit=_spelled(queue.user_limit, keys),
+                preemption_budget=queue.preemption_budget,
             )
             for queue in ordered
         )

@@ -7,12 +7,14 @@ stands in the way, with its numbers, is the binding reason of the whole group.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from heliostat_scheduler.core.book import JobRec, Phase, core_tasks, reason, task_amounts
 from heliostat_scheduler.core.consolidation import consolidate
 from heliostat_scheduler.core.cycle import Cycle
 from heliostat_scheduler.core.harm import Unit, Wish, beats, reclaim_harm, safe_until, turn_of, within
-from heliostat_scheduler.core.judge import candidate_flavors, rule_reason, structural_reason
+from heliostat_scheduler.core.judge import candidate_flavors, rule_reason
+from heliostat_scheduler.core.lack import Lack
 from heliostat_scheduler.core.model import Amounts, JobSpec, TaskPlace, TaskShape
 from heliostat_scheduler.core.ordering import Merge
 from heliostat_scheduler.core.placement import find
@@ -20,11 +22,36 @@ from heliostat_scheduler.core.pools import Pool, pool_in
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
 from heliostat_scheduler.core.recovery import Search
 from heliostat_scheduler.core.reservation import Reservations
+from heliostat_scheduler.core.settling import Settling
 from heliostat_scheduler.core.shortage import Shortage
 from heliostat_scheduler.core.tree import QueueNode
 from heliostat_scheduler.core.waiting import Footprint, Group, Signature
 
 RULES_THAT_PREEMPTION_MAY_LIFT = frozenset({ReasonCode.LIMIT_REACHED, ReasonCode.BORROW_BLOCKED})
+
+
+class Failure(NamedTuple):
+    """A search that found nobody. What asks for no less with no more right fails too; the same wish again has the same answer.
+
+    asked: tasks, among wishes of one shape; milli-GPU, where the sums alone refused it and the shape does not matter.
+    """
+
+    starved: bool
+    priority: int
+    user_step: int
+    rank: int
+    asked: int
+    cooling: Reason | None
+
+    def covers(self, wish: Wish, asks: int) -> bool:
+        worse = wish.spec.priority < self.priority or (
+            wish.spec.priority == self.priority and wish.rank >= self.rank and wish.user_step >= self.user_step
+        )
+        return worse and asks >= self.asked and self.starved >= wish.starved
+
+    def equals(self, wish: Wish) -> bool:
+        return self[:5] == (wish.starved, wish.spec.priority, wish.user_step, wish.rank, wish.count)
+
 
 COOLING_TRIES = 4
 """Searches for the soonest time at which enough protection ends; each finds a sooner one than the last."""
@@ -36,10 +63,11 @@ class Admission:
 
     cycle: Cycle
     full: bool
-    nowhere_now: set[tuple[Footprint, str]] = field(default_factory=set)
-    nowhere_soon: set[tuple[Footprint, str]] = field(default_factory=set)
+    nowhere_now: set[Footprint] = field(default_factory=set)
+    nowhere_soon: set[Footprint] = field(default_factory=set)
     shortage: Shortage = field(init=False)
-    failed: dict[tuple[str, TaskShape, str, str], list[tuple[bool, int, int, int, int]]] = field(default_factory=dict)
+    failed: dict[tuple[str, TaskShape, str, str], list[Failure]] = field(default_factory=dict)
+    dry: dict[tuple[str, str], list[Failure]] = field(default_factory=dict)
     pools: dict[tuple[str, str], Pool] = field(default_factory=dict)
     immovable: dict[tuple[TaskShape, str, str], list[tuple[int, int]]] = field(default_factory=dict)
     safe_times: int | None = None
@@ -53,7 +81,8 @@ class Admission:
 
     def run(self) -> None:
         state = self.cycle.state
-        merge = Merge(state, self.full, self.settled)
+        settling = Settling(state, self.cycle.victims, self.shortage)
+        merge = Merge(state, self.full, settling.settled)
         while (found := merge.next()) is not None:
             leaf, group = found
             rec = state.book.jobs[group.head.job_id]
@@ -61,7 +90,7 @@ class Admission:
             if why is None:
                 merge.advance(leaf, group)
                 continue
-            group.reason, group.fresh = why, False
+            group.answer, group.fresh = why, False
             merge.drop(leaf, group)
         for line in state.waiting.lines.values():
             line.fresh.clear()
@@ -76,12 +105,12 @@ class Admission:
         else:
             state.searched = set()
 
-    def consider(self, leaf: QueueNode, group: Group, rec: JobRec) -> Reason | None:
+    def consider(self, leaf: QueueNode, group: Group, rec: JobRec) -> Reason | Lack | None:
         """None: the job started or got a promise."""
         state = self.cycle.state
         if group.structural is not None:
             return group.structural
-        reasons: list[Reason] = []
+        reasons: list[Reason | Lack] = []
         for flavor in self._flavors(rec):
             if state.structure.largest(rec.spec.shape, flavor, rec.spec.spread, usable=True) < rec.spec.min_tasks:
                 continue
@@ -104,7 +133,7 @@ class Admission:
         best = state.book.nodes[place.node].spec.flavor
         return (best, *(flavor for flavor in flavors if flavor != best))
 
-    def _try_flavor(self, leaf: QueueNode, rec: JobRec, flavor: str) -> Reason | None:
+    def _try_flavor(self, leaf: QueueNode, rec: JobRec, flavor: str) -> Reason | Lack | None:
         cycle, state = self.cycle, self.cycle.state
         spec, book = rec.spec, self.cycle.state.book
         need = task_amounts(spec, flavor, spec.min_tasks)
@@ -118,12 +147,14 @@ class Admission:
             if held_back is not None:
                 return held_back
             if places is not None:
+                self._on_condition(rec, flavor, places)
                 cycle.start(rec, places, flavor or state.book.nodes[places[0].node].spec.flavor)
                 return None
             soon = self._soon_places(rec, flavor)
             if soon is not None and (held_back := self._held_back(rec, flavor, soon)) is not None:
                 return held_back
             if soon is not None:
+                self._on_condition(rec, flavor, soon)
                 state.part(rec)
                 book.promise(rec, soon, flavor, sorted(book.leavers))
                 cycle.progressed = True
@@ -138,9 +169,15 @@ class Admission:
             self.cycle.recheck.append(why.until_ms)
         return why
 
+    def _on_condition(self, rec: JobRec, flavor: str, places: tuple[TaskPlace, ...]) -> None:
+        """It starts; if that is ahead of a reservation, it will have to give way."""
+        first = self.reservations.passed(rec, flavor, places)
+        if first is not None or rec.behind:
+            self.cycle.state.on_condition(rec, first.job_id if first else "", first.shadow_ms if first else 0)
+
     def _free_places(self, leaf: QueueNode, rec: JobRec, flavor: str, need: Amounts) -> tuple[TaskPlace, ...] | None:
         book, spec = self.cycle.state.book, rec.spec
-        mark = (Footprint(spec.shape, spec.min_tasks, spec.flavors, spec.spread), flavor)
+        mark = self._footprint(spec, flavor)
         if mark in self.nowhere_now:
             return None
         if flavor and book.now.free_milli.get(flavor, 0) < spec.shape.gpu_milli * spec.min_tasks:
@@ -154,11 +191,15 @@ class Admission:
             self.nowhere_now.add(mark)
         return places
 
+    def _footprint(self, spec: JobSpec, flavor: str) -> Footprint:
+        shape = self.cycle.state.structure.alike(spec.shape, flavor)
+        return Footprint(shape, spec.min_tasks, (flavor,) if flavor else spec.flavors, spec.spread)
+
     def _soon_places(self, rec: JobRec, flavor: str) -> tuple[TaskPlace, ...] | None:
         book, spec = self.cycle.state.book, rec.spec
         if not book.leavers:
             return None
-        mark = (Footprint(spec.shape, spec.min_tasks, spec.flavors, spec.spread), flavor)
+        mark = self._footprint(spec, flavor)
         if mark in self.nowhere_soon:
             return None
         places = find(book.soon, spec.shape, spec.min_tasks, (flavor,) if flavor else spec.flavors, spec.spread)
@@ -168,11 +209,21 @@ class Admission:
 
     # -- from others
 
-    def _recover(self, leaf: QueueNode, rec: JobRec, wish: Wish, rule: Reason | None) -> Reason | None:
+    def _recover(self, leaf: QueueNode, rec: JobRec, wish: Wish, rule: Reason | None) -> Reason | Lack | None:
         cycle, state = self.cycle, self.cycle.state
         group = state.waiting.group_of[rec.id]
+        like = (leaf.name, state.structure.alike(rec.spec.shape, wish.flavor), rec.spec.spread, wish.flavor)
+        milli = rec.spec.shape.gpu_milli * wish.count
+        dry = self.dry.setdefault((leaf.name, wish.flavor), [])
+        asks_back = state.asks_back(rec.id)
+        if not asks_back and any(failure.covers(wish, milli) for failure in dry):
+            return rule or self.shortage.lack_of(leaf, rec.spec, wish)
+        known = next((failure for failure in self.failed.get(like, ()) if failure.covers(wish, wish.count)), None)
+        if known is not None and not asks_back:
+            cooling = known.cooling if known.equals(wish) else None
+            return cooling or rule or self.shortage.lack_of(leaf, rec.spec, wish)
         if self._hopeless(leaf, rec.spec, rec.rank, wish) or group.signature in state.searched:
-            return rule or self.shortage.reason(leaf, rec.spec, wish)
+            return rule or self.shortage.lack_of(leaf, rec.spec, wish)
         if cycle.budget <= 0:
             cycle.exhausted = True
             return group.reason or reason(ReasonCode.PENDING_EVALUATION, ("position", state.waiting.position(rec) or 0))
@@ -183,10 +234,16 @@ class Admission:
         victims = victims or search.run_evicts()
         cycle.budget -= search.spent
         if victims is None:
-            self._remember_failure(leaf, rec, wish)
             self.tried.add(group.signature)
-            cooling = self._cooling(rec, wish) if search.protected else None
-            return cooling or rule or self.shortage.reason(leaf, rec.spec, wish)
+            if search.affordable_at is not None:
+                cycle.recheck.append(search.affordable_at)
+            cooling, reached = self._cooling(rec, wish) if search.protected else (None, False)
+            failure = Failure(wish.starved, rec.spec.priority, rec.user_step, rec.rank, wish.count, cooling)
+            if wish.flavor and not search.reached and not reached:
+                dry.append(failure._replace(asked=milli))
+            else:
+                self.failed.setdefault(like, []).append(failure)
+            return cooling or rule or self.shortage.lack_of(leaf, rec.spec, wish)
         delay = (
             state.policy.preemption_delay_ms if rec.spec.preemption_delay_ms is None else rec.spec.preemption_delay_ms
         )
@@ -197,21 +254,14 @@ class Admission:
             return reason(ReasonCode.PREEMPTION_DELAY, ("delay_ms", delay), blockers=_distinct(blockers), until=due)
         if self._undoes_itself(wish, victims):
             cycle.discard(rec, victims)
-            return self.shortage.reason(leaf, rec.spec, wish)
+            return self.shortage.lack_of(leaf, rec.spec, wish)
         self.promise_from(rec, wish, victims)
         return None
 
     def _hopeless(self, leaf: QueueNode, spec: JobSpec, rank: int, wish: Wish) -> bool:
-        """Cheap refusals: nobody it could displace in its own queue, no right to reclaim; or the same (or less) failed already."""
-        failed = self.failed.get((leaf.name, spec.shape, spec.spread, wish.flavor), ())
-        for starved, priority, step, its_rank, count in failed:
-            worse = spec.priority < priority or (
-                spec.priority == priority and rank >= its_rank and wish.user_step >= step
-            )
-            if wish.count >= count and worse and starved >= wish.starved:
-                return True
+        """Cheap refusals: nobody it could displace in its own queue, no right to reclaim."""
         policy = self.cycle.state.policy
-        if self.cycle.state.idle or wish.starved:
+        if self.cycle.state.idle or wish.starved or self.cycle.state.asks_back(spec.id):
             return False
         pool = self._own_pool(leaf, wish.flavor)
         if pool.evict < spec.priority or pool.surplus <= spec.priority:
@@ -220,7 +270,9 @@ class Admission:
             return False
         if policy.reclaim and (policy.reclaim_rule == "share" or self._may_reclaim(leaf, wish)):
             return False
-        if policy.reclaim and beats(policy, rank, self.cycle.victims.longest(wish)):
+        keys = tuple(key for key, amount in wish.need if amount)
+        worst = self.cycle.victims.longest(leaf, wish.flavor, spec.priority, keys) if policy.reclaim else 0
+        if beats(policy, rank, worst):
             return False
         return not self._could_move(spec, wish)
 
@@ -228,7 +280,8 @@ class Admission:
         """Whether moving others together could make room, as far as was not tried in this pass already."""
         if not self.cycle.state.policy.consolidate:
             return False
-        tried = self.immovable.get((spec.shape, spec.spread, wish.flavor), ())
+        shape = self.cycle.state.structure.alike(spec.shape, wish.flavor)
+        tried = self.immovable.get((shape, spec.spread, wish.flavor), ())
         if any(spec.priority <= priority and wish.count >= count for priority, count in tried):
             return False
         key, needs = max(wish.need, key=lambda pair: pair[1], default=("", 0))
@@ -245,47 +298,6 @@ class Admission:
             found = self.pools[key] = pool_in(self.cycle.state, leaf, flavor)
         return found
 
-    def _remember_failure(self, leaf: QueueNode, rec: JobRec, wish: Wish) -> None:
-        key = (leaf.name, rec.spec.shape, rec.spec.spread, wish.flavor)
-        self.failed.setdefault(key, []).append((wish.starved, rec.spec.priority, rec.user_step, rec.rank, wish.count))
-
-    def settled(self, leaf: QueueNode, group: Group) -> bool:
-        """Before any ordering: whether this group certainly stays blocked in this pass, and if so, why.
-
-        Sound because in a pass free capacity and whoever could be displaced only become fewer.
-        """
-        state = self.cycle.state
-        spec = group.spec
-        why = group.structural if group.judged_for is state.structure else structural_reason(state, spec)
-        group.structural, group.judged_for = why, state.structure
-        if why is None:
-            rank = group.head.rank
-            for flavor in candidate_flavors(state, spec):
-                needed = spec.shape.gpu_milli * spec.min_tasks
-                if not flavor or state.book.soon.free_milli.get(flavor, 0) >= needed:
-                    return False
-                need = task_amounts(spec, flavor, spec.min_tasks)
-                wish = Wish(
-                    spec,
-                    leaf,
-                    flavor,
-                    spec.min_tasks,
-                    need,
-                    (),
-                    rank=rank,
-                    user_step=group.head.user_usage,
-                    starved=group.signature.starved,
-                )
-                if not self._hopeless(leaf, spec, rank, wish):
-                    return False
-                if why is None:
-                    core = task_amounts(spec, flavor, core_tasks(spec, spec.min_tasks))
-                    why = rule_reason(state, leaf, spec, need, core) or self.shortage.reason(leaf, spec, wish)
-        if why is None:
-            return False
-        group.reason, group.fresh = why, False
-        return True
-
     def _migrate(self, rec: JobRec, search: Search) -> bool:
         """Whether others could be moved together so that the job fits; if so, that is ordered."""
         cycle, book, wish = self.cycle, self.cycle.state.book, search.wish
@@ -293,7 +305,7 @@ class Admission:
             return False
         found = consolidate(search)
         if found is None:
-            key = (rec.spec.shape, rec.spec.spread, wish.flavor)
+            key = (self.cycle.state.structure.alike(rec.spec.shape, wish.flavor), rec.spec.spread, wish.flavor)
             self.immovable.setdefault(key, []).append((rec.spec.priority, wish.count))
             return False
         cycle.budget -= search.spent
@@ -319,24 +331,25 @@ class Admission:
         self.cycle.progressed = True
         self.nowhere_soon.clear()
 
-    def _cooling(self, rec: JobRec, wish: Wish) -> Reason | None:
-        """Whether only minimum runtimes and cooldowns protect the victims, and until when."""
+    def _cooling(self, rec: JobRec, wish: Wish) -> tuple[Reason | None, bool]:
+        """Whether only minimum runtimes and cooldowns protect the victims, and until when; whether the sums left that open."""
         cycle, state = self.cycle, self.cycle.state
         policy = state.policy
         latest = self._last_protection()
-        until = 0
+        until, reached = 0, False
         for _ in range(COOLING_TRIES):
             search = Search(state, wish, cycle.victims, at_ms=latest)
             victims = search.run()
             cycle.budget -= search.spent
+            reached |= search.reached
             if not victims:
                 break
             until = max(safe_until(unit.rec, policy) for unit in victims)
             latest = until - 1
         if until <= cycle.now_ms:
-            return None
+            return None, reached
         cycle.recheck.append(until)
-        return reason(ReasonCode.COOLDOWN, ("min_runtime_ms", policy.min_runtime_ms), until=until)
+        return reason(ReasonCode.COOLDOWN, ("min_runtime_ms", policy.min_runtime_ms), until=until), reached
 
     def _last_protection(self) -> int:
         """When the last of the jobs that are protected now will be so no longer (looked up once per pass)."""

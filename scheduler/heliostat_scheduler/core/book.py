@@ -72,6 +72,8 @@ class JobRec:
     low_since: int = 0
     user_step: int = 0
     redeemed: bool = False
+    behind: str = ""
+    behind_until: int = 0
     rank: int = 0
     done_milli: int = 0
     counted: tuple[Amounts, Amounts, Amounts, Amounts] = field(default=((), (), (), ()))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from heliostat_scheduler.core.book import JobRec
+from heliostat_scheduler.core.budget import affordable_at
 from heliostat_scheduler.core.harm import Unit, evictable, lost_ms, safe_until, unit_amounts
 from heliostat_scheduler.core.model import TaskPlace
 from heliostat_scheduler.core.placement import find
@@ -67,7 +68,9 @@ def _movers(search: Search) -> list[Unit]:
             lost = lost_ms(rec, search.now_ms)
             if lost > state.policy.migrate_max_lost_ms or safe_until(rec, state.policy) > search.now_ms:
                 continue
-            found.append(Unit(rec, leaf, rec.places, True, unit_amounts(rec, len(rec.places)), lost))
+            unit = Unit(rec, leaf, rec.places, True, unit_amounts(rec, len(rec.places)), lost)
+            if not state.book.tree.budgeted or affordable_at(state, unit, []) == state.clock:
+                found.append(unit)
     return sorted(found, key=lambda unit: (unit.lost, unit.rec.id))
 
 

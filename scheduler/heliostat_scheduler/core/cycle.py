@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from heliostat_scheduler.core.book import ACTIVE, JobRec, Phase, core_tasks, reason, task_amounts
+from heliostat_scheduler.core.budget import charge, gpu_loss
 from heliostat_scheduler.core.consolidation import Move
 from heliostat_scheduler.core.decisions import Decision, Discarded, Plan, Preempt, Resize, Start, Stop
 from heliostat_scheduler.core.entitlement import entitle
@@ -52,6 +53,7 @@ class Cycle:
         state.unsettle(rec)
         if rec.claim:
             state.book.withdraw(rec)
+        state.conditions_end(rec.id)
         rec.redeemed = is_starved(rec, state.policy, self.now_ms)
         rec.phase = Phase.STARTING
         rec.epoch += 1
@@ -73,6 +75,8 @@ class Cycle:
         self._supersede(rec)
         if rec.claim:
             book.withdraw(rec)
+        if rec.behind:
+            self.state.on_condition(rec, "", 0)
         rec.phase = Phase.PREEMPTING
         rec.epoch += 1
         rec.leave_by = self.now_ms + rec.spec.grace_ms
@@ -265,6 +269,7 @@ class Cycle:
         for job_id in sorted(by_job):
             units = by_job[job_id]
             victim = units[0].rec
+            charge(self.state, units[0].leaf, sum(gpu_loss(unit) for unit in units))
             facts: tuple[tuple[str, int | str], ...] = (
                 ("for", rec.id), ("queue", rec.spec.queue), ("own_queue", victim.spec.queue),
                 ("priority", rec.spec.priority), ("own_priority", victim.spec.priority),
@@ -280,6 +285,8 @@ class Cycle:
                     lower = victim.spec.priority < rec.spec.priority
                     code = ReasonCode.PREEMPTED_FOR if lower else ReasonCode.ROTATED_FOR
                     facts += (("rank", rec.rank), ("own_rank", victim.rank)) if not lower else ()
+                if victim.behind == rec.id and code is ReasonCode.ROTATED_FOR:
+                    code = ReasonCode.ASKED_BACK_FOR
                 if is_starved(rec, self.state.policy, self.now_ms):
                     code = ReasonCode.STARVED_FOR
                 victim.evictions += 1
@@ -297,6 +304,8 @@ class Cycle:
         """Order running jobs to other places so that `rec` fits; each keeps a promise for where it goes."""
         for move in moves:
             mover = move.rec
+            lost = move.lost_ms * mover.spec.shape.gpu_milli * len(mover.places)
+            charge(self.state, self.state.book.leaf_of(mover), lost)
             facts = (("for", rec.id), ("lost_ms", move.lost_ms), ("queue", mover.spec.queue))
             self.preempt(mover, reason(ReasonCode.MIGRATED_FOR, *facts, blockers=[rec.id]))
         ids = tuple(sorted({*on, *(move.rec.id for move in moves)}))

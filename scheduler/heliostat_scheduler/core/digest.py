@@ -56,6 +56,7 @@ class Digest:
             "nodes": self._nodes(state),
             "blocked": book.blocked,
             "failed": state.failed,
+            "losses": state.losses,
             "mix": hashlib.sha256(to_json(state.mix).encode()).hexdigest(),
             **supply_record(state),
             "jobs": self._sum,

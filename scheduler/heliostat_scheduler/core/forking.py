@@ -32,7 +32,8 @@ def fork_state(state: State) -> State:
     twin.clock = state.clock
     twin.usage_at = state.usage_at
     twin.user_usage, twin.user_steps = state.user_usage.copy(), state.user_steps.copy()
-    twin.idle = state.idle.copy()
+    twin.revocable = {job_id: members.copy() for job_id, members in state.revocable.items()}
+    twin.idle, twin.losses = state.idle.copy(), state.losses.copy()
     twin.entitled_before = state.entitled_before
     return twin
 

@@ -30,7 +30,8 @@ class Harm(IntEnum):
     RECLAIM_OVER_SHARE = 3
     RECLAIM_OVER_QUOTA = 4
     PREEMPT = 5
-    ROTATE = 6
+    ASK_BACK = 6
+    ROTATE = 7
 
 
 @dataclass(slots=True, eq=False)
@@ -258,6 +259,11 @@ def rotates(policy: Policy, wish: Wish, rec: JobRec) -> bool:
         and wish.user_step <= rec.user_step
         and beats(policy, wish.rank, rec.rank)
     )
+
+
+def asked_back(wish: Wish, rec: JobRec, now_ms: int) -> bool:
+    """Whether the job went ahead of this very wish on the condition that it gives way now (revocable backfill, inside a queue)."""
+    return rec.behind == wish.spec.id and now_ms >= rec.behind_until and rec.spec.queue == wish.spec.queue
 
 
 def unit_amounts(rec: JobRec, tasks: int) -> Amounts:

@@ -86,6 +86,8 @@ def watch(state: State, rec: JobRec) -> None:
     if rec.cancel or rec.lost or any(_draining(state, place.node) for place in rec.places):
         state.attention.add(rec.id)
     _watch_size(state, rec, rec.stale_since)
+    if rec.behind:
+        state.on_condition(rec, rec.behind, rec.behind_until)
 
 
 def _draining(state: State, node_id: str) -> bool:
@@ -166,6 +168,8 @@ def _end_asked(state: State, job_id: str, code: ReasonCode, outcome: str, now_ms
 def _forget(state: State, rec: JobRec, outcome: str, now_ms: int) -> None:
     """The job is over. Jobs that waited for it may go on if it succeeded."""
     state.unsettle(rec)
+    state.on_condition(rec, "", 0)
+    state.conditions_end(rec.id)
     state.book.forget(rec)
     state.attention.discard(rec.id)
     state.elastic.discard(rec.id)

@@ -67,6 +67,7 @@ class QueueSpec:
     quota: guaranteed amounts; a key that is absent has quota 0. limit: hard bound; absent = none.
     lending_limit: how much of the unused quota others may borrow; absent = all.
     weight: share of the surplus among siblings. priority: among queues, higher first.
+    preemption_budget: GPU-hours of its work that turns, moves and shares may throw away a day.
     """
 
     name: str
@@ -78,6 +79,7 @@ class QueueSpec:
     priority: int = 100
     rotate: bool = True
     user_limit: Amounts = ()
+    preemption_budget: int = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)

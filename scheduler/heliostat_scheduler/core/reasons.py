@@ -50,6 +50,7 @@ class ReasonCode(StrEnum):
     PREEMPTED_FOR = "PreemptedFor"
     ROTATED_FOR = "RotatedFor"
     STARVED_FOR = "StarvedFor"
+    ASKED_BACK_FOR = "AskedBackFor"
     MIGRATED_FOR = "MigratedFor"
     IDLE = "Idle"
     CANCEL_REQUESTED = "CancelRequested"
@@ -136,6 +137,7 @@ _SENTENCES: dict[ReasonCode, str] = {
     ReasonCode.RECLAIMED_FOR: "queue {queue} reclaimed {gpu_milli:places} for {for}",
     ReasonCode.PREEMPTED_FOR: "displaced by {for} of priority {priority} (own priority {own_priority})",
     ReasonCode.ROTATED_FOR: "takes turns with {for}",
+    ReasonCode.ASKED_BACK_FOR: "gives back what it got ahead of {for}, as agreed when it started",
     ReasonCode.STARVED_FOR: "gives way to {for}, which has waited past its deadline",
     ReasonCode.MIGRATED_FOR: "moves to other places so that {for} fits",
     ReasonCode.IDLE: "its GPUs have been idle for {idle_ms:seconds} while others wait",

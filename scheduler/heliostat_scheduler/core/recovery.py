@@ -14,11 +14,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from heliostat_scheduler.core.book import JobRec
+from heliostat_scheduler.core.budget import affordable_at
 from heliostat_scheduler.core.harm import (
     MINE,
     Harm,
     Unit,
     Wish,
+    asked_back,
     beats,
     idle_harm,
     min_runtime_ms,
@@ -26,18 +28,16 @@ from heliostat_scheduler.core.harm import (
     reclaim_harm,
     turn_of,
     unit_amounts,
-    victim_side_over,
     within,
 )
 from heliostat_scheduler.core.minimal import give_back
 from heliostat_scheduler.core.model import Amounts, TaskPlace
 from heliostat_scheduler.core.placement import ANY, find
-from heliostat_scheduler.core.pools import pool_in
 from heliostat_scheduler.core.resorts import one_alone, right_first
 from heliostat_scheduler.core.sites import could_reach, sites
 from heliostat_scheduler.core.space import WHOLE, NodeSpace
 from heliostat_scheduler.core.tree import QueueNode
-from heliostat_scheduler.core.victims import VictimIndex, by_node_of
+from heliostat_scheduler.core.victims import Offers, VictimIndex, by_node_of
 
 if TYPE_CHECKING:
     from heliostat_scheduler.core.state import State
@@ -48,7 +48,10 @@ SITES_PER_ROUND = 32
 
 
 class Search:
-    """One search for one wish. `spent` counts the victims that were looked at (the unit of the work budget)."""
+    """One search for one wish.
+
+    spent: the victims that were looked at (the unit of the work budget). reached: it was not refused by the sums alone.
+    """
 
     def __init__(self, state: State, wish: Wish, index: VictimIndex, at_ms: int | None = None) -> None:
         self.state = state
@@ -66,7 +69,10 @@ class Search:
         self.harms: dict[tuple[str, Amounts, Amounts, int], tuple[Harm, int] | None] = {}
         self._equals: bool | None = None
         self.protected = 0
-        self._found: tuple[list[Unit], list[Unit]] | None = None
+        self.reached = False
+        self.affordable_at: int | None = None
+        self._found: list[Offers] | None = None
+        self._own, self._others = (0, 0), (0, 0)
         self.spent = 0
 
     # -- trying and undoing
@@ -113,14 +119,30 @@ class Search:
 
     def harm(self, unit: Unit) -> tuple[Harm, int] | None:
         """How bad taking this unit now would be; None when it is not allowed."""
-        wish, policy = self.wish, self.state.policy
         if not unit.evict and (self.surplus_left[unit.rec.id] <= 0 or self._whole(unit.rec)):
             return None
-        rec = unit.rec
+        found = self._harm(unit)
+        if found is None or not self.book.tree.budgeted or not self._by_grace(found[0]):
+            return found
+        at = affordable_at(self.state, unit, self.taken)
+        if at is not None and at > self.now_ms:
+            self.affordable_at = at if self.affordable_at is None else min(at, self.affordable_at)
+        return found if at is not None and at <= self.now_ms else None
+
+    def _by_grace(self, kind: Harm) -> bool:
+        """Whether it is a matter of turns and shares, not of guarantees, classes or idleness."""
+        if self.wish.starved or kind in (Harm.IDLE, Harm.PREEMPT, Harm.SHRINK_OWN, Harm.ASK_BACK):
+            return False
+        return kind is Harm.ROTATE or not within(self.wish.leaf.chain, self.wish.need, quota=True)
+
+    def _harm(self, unit: Unit) -> tuple[Harm, int] | None:
+        wish, policy, rec = self.wish, self.state.policy, unit.rec
         if unit.idle and idle_harm(wish, unit, self.book.tree):
             return Harm.IDLE, 0
         if unit.leaf is wish.leaf:
-            return own_harm(policy, wish, rec, unit.evict, unit.evict or self.equals_share())
+            found = own_harm(policy, wish, rec, unit.evict, unit.evict or self.equals_share())
+            back = found is None and unit.evict and asked_back(wish, rec, self.now_ms)
+            return (Harm.ASK_BACK, 0) if back else found
         turn = turn_of(policy, wish, unit.leaf, rec.spec.priority, rec.rank) if unit.evict else 0
         given = unit_amounts(rec, self.lost.get(rec.id, 0)) if unit.evict else ()
         at = (unit.leaf.name, unit.amounts, given, turn)
@@ -201,54 +223,47 @@ class Search:
 
     def run_shrinks(self) -> list[Unit] | None:
         """Surplus tasks that suffice, or None. The books are as before when this returns."""
-        return self._run(self.candidates()[0])
+        return self._run([], 0)
 
     def run_evicts(self) -> list[Unit] | None:
         """Whole jobs (and surplus tasks) that suffice, or None."""
-        shrinks, evicts = self.candidates()
-        return self._run(shrinks + evicts) if evicts and self.wish.evict else None
+        evicts = [unit for offers in self.candidates() for unit in offers.evicts] if self.wish.evict else []
+        return self._run(evicts, 1) if evicts else None
 
     def run(self) -> list[Unit] | None:
         """The victims, surplus tasks alone if these suffice, or None."""
         return self.run_shrinks() or self.run_evicts()
 
-    def _run(self, units: list[Unit]) -> list[Unit] | None:
+    def _run(self, evicts: list[Unit], whole: int) -> list[Unit] | None:
+        candidates = self.candidates()
+        if not self._could_suffice(whole):
+            return None
+        self.reached = True
+        units = [unit for offers in candidates for unit in offers.shrinks] + evicts
         found = None
-        if (
-            units
-            and self._could_suffice(units)
-            and (self._gather(units) or one_alone(self, units))
-            and self.fits() is not None
-        ):
+        if units and (self._gather(units) or one_alone(self, units)) and self.fits() is not None:
             give_back(self)
             found = self.taken.copy()
         self.undo()
         return found
 
-    def candidates(self) -> tuple[list[Unit], list[Unit]]:
-        """Everything that may legally be asked, as surplus tasks and as whole jobs (looked up once)."""
+    def candidates(self) -> list[Offers]:
+        """Everything that may legally be asked, queue by queue, the own one first (looked up once)."""
         if self._found is not None:
             return self._found
-        self._found = ([], [])
+        self._found = []
         wish = self.wish
         own = self.own_surplus and self._of_leaf(wish.leaf)
         if self.state.policy.reclaim and self._may_reclaim(own):
-            keys = tuple(key for key, amount in wish.need if amount)
-            leaves = [leaf for leaf in self.index.over(keys) if leaf is not wish.leaf]
-            leaves = [leaf for leaf in leaves if victim_side_over(wish.below(self.book.tree, leaf)[1], keys)]
-            if self._worth_looking(leaves):
+            leaves, most = self.index.asked_by(wish)
+            if not wish.flavor or self._free() + most >= wish.spec.shape.gpu_milli * wish.count:
                 may = own or self.state.policy.reclaim_rule == "share" or self.in_share()
                 for leaf in leaves:
                     self._of_leaf(leaf, may)
         return self._found
 
-    def _worth_looking(self, leaves: list[QueueNode]) -> bool:
-        """Whether all of these queues and the own one together could give enough (an upper bound)."""
-        flavor = self.wish.flavor
-        if not flavor:
-            return True
-        most = sum(pool_in(self.state, leaf, flavor).most for leaf in (*leaves, self.wish.leaf))
-        return self.book.soon.free_milli.get(flavor, 0) + most >= self.wish.spec.shape.gpu_milli * self.wish.count
+    def _free(self) -> int:
+        return self.book.soon.free_milli.get(self.wish.flavor, 0)
 
     def _may_reclaim(self, own_lower: bool) -> bool:
         """Cheap refusal: a queue above its own share reclaims nothing, unless its own lower work could make room first."""
@@ -256,7 +271,10 @@ class Search:
             return True
         if self.state.idle or self.wish.starved:
             return True
-        return self.in_share() or beats(self.state.policy, self.wish.rank, self.index.longest(self.wish))
+        wish = self.wish
+        keys = tuple(key for key, amount in wish.need if amount)
+        worst = self.index.longest(wish.leaf, wish.flavor, wish.spec.priority, keys)
+        return self.in_share() or beats(self.state.policy, wish.rank, worst)
 
     def in_share(self) -> bool:
         return any(within((self.wish.leaf,), self.wish.need, quota) for quota in (True, False))
@@ -266,38 +284,79 @@ class Search:
 
     def _of_leaf(self, leaf: QueueNode, may: bool = True) -> bool:
         """Add the queue's victims (without `may`, only those whose turn is over); whether some are of a lower class."""
-        wish, policy, own = self.wish, self.state.policy, leaf is self.wish.leaf
+        wish, own = self.wish, leaf is self.wish.leaf
+        rights = (2 + self.equals_share() if own else may) + 4 * wish.leaf.spec.rotate
+        named = wish.spec.id in self.book.holding.get(leaf.name, ()) or wish.spec.id in self.state.revocable
+        holder = wish.spec.id if own and named else ""
+        key = (
+            leaf.name, wish.flavor, wish.spec.priority, wish.rank, wish.user_step, wish.starved, self.protected_as_of, rights, holder,
+        )  # fmt: skip
+        offers = self.index.offers(leaf, key)
+        if offers is None:
+            offers = self._look(leaf, own, may)
+            self.index.keep(leaf, key, offers)
+            self.spent += offers.looked_at
         assert self._found is not None
-        shrinks, evicts = self._found
-        lower = False
+        self._found.append(offers)
+        self.surplus_left |= offers.surplus
+        self.protected += offers.protected
+        if own:
+            self._own = offers.gains
+        elif wish.flavor:
+            most = self._takeable(leaf, offers)
+            self._others = (self._others[0] + min(most, offers.gains[0]), self._others[1] + min(most, offers.gains[1]))
+        return offers.lower
+
+    def _takeable(self, leaf: QueueNode, offers: Offers) -> int:
+        """An upper bound of what the queue would give: another queue gives only as long as it is above its own."""
+        if self.state.policy.reclaim_rule == "share":
+            return offers.gains[1]
+        flavor = self.wish.flavor
+        own = min(leaf.secured.get(flavor, 0), leaf.entitled.get(flavor, 0))
+        return max(0, leaf.plan.get(flavor, 0) - own) + offers.biggest
+
+    def _look(self, leaf: QueueNode, own: bool, may: bool) -> Offers:
+        """The queue's jobs, one by one."""
+        wish, policy, found = self.wish, self.state.policy, Offers()
         for victim in self.index.of(leaf, wish.flavor).jobs:
-            self.spent += 1
+            found.looked_at += 1
             rec = victim.rec
             if rec.id == wish.spec.id:
                 continue
             idle = rec.id in self.state.idle
             if not may and not idle and not self.my_turn(leaf, rec):
                 continue
-            safe_until = victim.safe_until
-            if wish.starved:
+            safe_until, back = victim.safe_until, own and asked_back(wish, rec, self.now_ms)
+            if wish.starved or back:
                 safe_until = (rec.running_at or rec.started_at) + min_runtime_ms(rec, policy)
             if safe_until > self.protected_as_of:
-                self.protected += 1
+                found.protected += 1
                 continue
             if victim.surplus and (not own or idle or own_harm(policy, wish, rec, False, self.equals_share())):
-                self.surplus_left[rec.id] = victim.surplus_tasks
-                shrinks += victim.surplus
-            if victim.whole is not None and (not own or idle or own_harm(policy, wish, rec, True)):
-                evicts.append(victim.whole)
-                lower |= rec.spec.priority < wish.spec.priority
-        return lower
+                found.surplus[rec.id] = victim.surplus_tasks
+                found.shrinks += victim.surplus
+            if victim.whole is not None and (not own or idle or back or own_harm(policy, wish, rec, True)):
+                found.evicts.append(victim.whole)
+                found.lower |= rec.spec.priority < wish.spec.priority
+        return found.measure()
 
-    def _could_suffice(self, units: list[Unit]) -> bool:
+    def _could_suffice(self, whole: int) -> bool:
         wish = self.wish
         if not wish.flavor:
-            return bool(units)
-        gain = sum(amount for unit in units for _, amount in unit.amounts)
-        return self.book.soon.free_milli.get(wish.flavor, 0) + gain >= wish.spec.shape.gpu_milli * wish.count
+            return True
+        needed = wish.spec.shape.gpu_milli * wish.count - self._free()
+        if needed <= self._own[whole]:
+            return True
+        return needed <= self._own[whole] + self._others[whole] and self._may_ask_others(self._own[whole])
+
+    def _may_ask_others(self, own_gain: int) -> bool:
+        """Whether the wish could come within its queue's share at all, once the own queue has given `own_gain`."""
+        wish, policy = self.wish, self.state.policy
+        if wish.starved or wish.rank or self.state.idle or policy.reclaim_rule == "share":
+            return True
+        leaf, flavor = wish.leaf, wish.flavor
+        share = max(leaf.secured.get(flavor, 0), leaf.entitled.get(flavor, 0))
+        return leaf.plan.get(flavor, 0) - own_gain + wish.spec.shape.gpu_milli * wish.count <= share
 
     def _gather(self, units: list[Unit]) -> bool:
         """Take victims until the wish fits."""

@@ -1,7 +1,7 @@
 """The first blocked job of each flavor has a start time, and what could not be taken back may not delay it (EASY backfill).
 
 Its *shadow time* is when it has a place by the predicted ends of running work: a declared maximum run time, else the learned rest.
-Later work passes if it can be asked to leave again (preemptible work: revocable backfill), if it ends before the shadow time by its own
+Later work passes if it can be asked to leave again (preemptible work; `passed`: revocable backfill), if it ends before the shadow time by its own
 declared maximum, or if it fits beside the reservation. An end that is overdue predicts nothing; where too few ends are known, there
 is no reservation, and the starvation deadline remains. Looked up only when work that may not be evicted is about to start.
 """
@@ -59,6 +59,28 @@ class Reservations:
             return None
         code = ReasonCode.RESERVED_FOR if longest is None else ReasonCode.BACKFILL_TOO_LONG
         return reason(code, ("job", first.job_id), blockers=[first.job_id], until=first.shadow_ms)
+
+    def passed(self, rec: JobRec, flavor: str, places: tuple[TaskPlace, ...]) -> Reservation | None:
+        """The reservation that the job passes on the condition that it gives way when that one is due.
+
+        Only a job that is known to save its work when told to leave takes such a lease. Where equals take turns by expected work, that
+        order holds and nobody asks back. Other preemptible work passes without condition; the usual rules may displace it.
+        """
+        spec, policy = rec.spec, self.state.policy
+        turns = policy.rotate and rec.rank > 0 and self.state.book.leaf_of(rec).spec.rotate
+        if not (policy.backfill and flavor and spec.saves_on_order) or turns or core_tasks(spec, spec.min_tasks):
+            return None
+        if flavor not in self.known:
+            self.known[flavor] = self._first(flavor)
+        first = self.known[flavor]
+        if first is None or first.job_id == rec.id or _rank(rec) < first.rank:
+            return None
+        if spec.max_runtime_ms is not None and self.now_ms + spec.max_runtime_ms <= first.shadow_ms:
+            return None
+        if first.beside.can_hold(places, spec.shape):
+            first.beside.take(places, spec.shape)
+            return None
+        return first
 
     def _first(self, flavor: str) -> Reservation | None:
         """The first job that capacity alone keeps waiting, if its start can be foretold."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from heliostat_scheduler.core.book import reason as make_reason
-from heliostat_scheduler.core.harm import Wish, within
+from heliostat_scheduler.core.harm import Wish
 from heliostat_scheduler.core.judge import room_in
-from heliostat_scheduler.core.model import JobSpec, TaskShape
+from heliostat_scheduler.core.lack import Lack, Standing
+from heliostat_scheduler.core.model import Amounts, JobSpec, TaskShape
 from heliostat_scheduler.core.placement import ANY, largest
-from heliostat_scheduler.core.reasons import Reason, ReasonCode
+from heliostat_scheduler.core.reasons import ReasonCode
 from heliostat_scheduler.core.state import State
 from heliostat_scheduler.core.tree import QueueNode
 
@@ -25,55 +25,71 @@ class Shortage:
     highest: dict[str, int] = field(default_factory=dict)
     holders: dict[str, list[str]] = field(default_factory=dict)
     full: dict[str, bool] = field(default_factory=dict)
+    standings: dict[tuple[str, str], tuple[int, Standing]] = field(default_factory=dict)
     fitting: dict[tuple[TaskShape, str, tuple[str, ...], str, int], int] = field(default_factory=dict)
 
-    def reason(self, leaf: QueueNode, spec: JobSpec, wish: Wish) -> Reason:
-        blockers = self._blockers(wish)
-        key, needs = max(wish.need, key=lambda pair: pair[1], default=(wish.flavor, 0))
-        free = self.free(key, wish)
-        facts: tuple[tuple[str, int | str], ...] = (
-            ("needs", needs), ("free", free), ("gap", max(0, needs - free)), ("resource", key), ("tasks", spec.min_tasks),
-            ("queue", leaf.name),
-        )  # fmt: skip
-        fits = self._largest(wish)
-        if free >= needs:
-            code = ReasonCode.FRAGMENTED if spec.spread == ANY else ReasonCode.TOPOLOGY_UNSATISFIED
-            return make_reason(code, *facts, ("best", fits), ("spread", spec.spread), blockers=blockers)
-        facts += self._all_there(wish)
-        higher = self._highest_waiting(leaf)
-        if higher > spec.priority:
-            return make_reason(
-                ReasonCode.BELOW_PRIORITY, *facts, ("priority", spec.priority), ("first", higher), blockers=blockers
-            )
-        if not within(leaf.chain, wish.need, quota=False) and self._others_hold(leaf, key):
-            entitled = leaf.entitled.get(key, 0)
-            used = leaf.plan.get(key, 0)
-            return make_reason(
-                ReasonCode.FAIR_SHARE_EXCEEDED, *facts, ("entitled", entitled), ("used", used), blockers=blockers
-            )
-        if 0 < fits < spec.min_tasks:
-            return make_reason(ReasonCode.GANG_INCOMPLETE, *facts, ("ready", fits), blockers=blockers)
-        return make_reason(ReasonCode.INSUFFICIENT_FREE, *facts, blockers=blockers)
+    def lack_of(self, leaf: QueueNode, spec: JobSpec, wish: Wish) -> Lack:
+        if wish.flavor:
+            needs = spec.shape.gpu_milli * wish.count
+            return self.lack(self.standing(leaf, wish.flavor), leaf, spec, wish.flavor, needs)
+        key, needs = max(wish.need, key=lambda pair: pair[1], default=("", 0))
+        at = self._standing(leaf, key, self.free(key, wish), needs + self._slack(leaf, wish.need), "")
+        return self.lack(at, leaf, spec, "", needs)
 
-    def _all_there(self, wish: Wish) -> tuple[tuple[str, int | str], ...]:
-        """Says that no more nodes of the flavor can be had, where others could be until now."""
-        pool = self.state.node_pools.get(wish.flavor)
+    def standing(self, leaf: QueueNode, flavor: str) -> Standing:
+        """The queue's standing for GPUs of one flavor, kept until something is taken or given."""
+        version = self.state.book.version
+        known = self.standings.get((leaf.name, flavor))
+        if known is None or known[0] != version:
+            free = self.state.book.soon.free_milli.get(flavor, 0)
+            fresh = self._standing(leaf, flavor, free, self._slack(leaf, ((flavor, 0),)), flavor)
+            known = self.standings[(leaf.name, flavor)] = (version, fresh)
+        return known[1]
+
+    @staticmethod
+    def _slack(leaf: QueueNode, need: Amounts) -> int:
+        """What the tightest queue of the chain would have left of its share with `need` on top."""
+        left = (node.entitled.get(key, 0) - node.plan.get(key, 0) - more for node in leaf.chain for key, more in need)
+        return min(left, default=0)
+
+    def _standing(self, leaf: QueueNode, key: str, free: int, share_left: int, flavor: str) -> Standing:
+        used = leaf.plan.get(key, 0)
+        others_hold = self.state.book.tree.root.plan.get(key, 0) > used
+        entitled = leaf.entitled.get(key, 0)
+        blockers, bound = self._blockers(flavor), self._all_there(flavor)
+        return Standing(leaf.name, key, free, share_left, entitled, used, others_hold, blockers, bound)
+
+    def _all_there(self, flavor: str) -> int | None:
+        pool = self.state.node_pools.get(flavor)
         if pool is None:
-            return ()
+            return None
         if pool.flavor not in self.full:
             self.full[pool.flavor] = not room_in(self.state, pool)
-        return (("max_nodes", pool.max_nodes),) if self.full[pool.flavor] else ()
+        return pool.max_nodes if self.full[pool.flavor] else None
 
-    def _largest(self, wish: Wish) -> int:
+    def lack(self, at: Standing, leaf: QueueNode, spec: JobSpec, flavor: str, needs: int) -> Lack:
+        if at.free >= needs:
+            code = ReasonCode.FRAGMENTED if spec.spread == ANY else ReasonCode.TOPOLOGY_UNSATISFIED
+            return Lack(code, at, spec, needs, self._largest(spec, flavor))
+        first = self._highest_waiting(leaf)
+        if first > spec.priority:
+            return Lack(ReasonCode.BELOW_PRIORITY, at, spec, needs, 0, first)
+        if needs > at.share_left and at.others_hold:
+            return Lack(ReasonCode.FAIR_SHARE_EXCEEDED, at, spec, needs)
+        fits = self._largest(spec, flavor) if spec.min_tasks > 1 else 0
+        code = ReasonCode.GANG_INCOMPLETE if 0 < fits < spec.min_tasks else ReasonCode.INSUFFICIENT_FREE
+        return Lack(code, at, spec, needs, fits)
+
+    def _largest(self, spec: JobSpec, flavor: str) -> int:
         """How many tasks would fit now (looked up once per shape while the free amount is the same)."""
-        soon, spec = self.state.book.soon, wish.spec
-        free = soon.free_milli.get(wish.flavor, 0) if wish.flavor else -1
-        if wish.flavor and free < spec.shape.gpu_milli:
+        soon = self.state.book.soon
+        free = soon.free_milli.get(flavor, 0) if flavor else -1
+        if flavor and free < spec.shape.gpu_milli:
             return 0
-        key = (spec.shape, spec.spread, spec.flavors, wish.flavor, free)
+        key = (spec.shape, spec.spread, spec.flavors, flavor, free)
         found = self.fitting.get(key)
         if found is None:
-            flavors = (wish.flavor,) if wish.flavor else spec.flavors
+            flavors = (flavor,) if flavor else spec.flavors
             found = self.fitting[key] = largest(soon, spec.shape, flavors, spec.spread)
         return found
 
@@ -84,18 +100,15 @@ class Shortage:
         nodes = [node for node in book.soon.nodes.values() if node.opened]
         return sum(max(0, node.cpu if key == "cpu" else node.memory) for node in nodes)
 
-    def _others_hold(self, leaf: QueueNode, key: str) -> bool:
-        return self.state.book.tree.root.plan.get(key, 0) > leaf.plan.get(key, 0)
-
-    def _blockers(self, wish: Wish) -> list[str]:
+    def _blockers(self, flavor: str) -> list[str]:
         """Who holds what is missing, the largest holder first."""
-        found = self.holders.get(wish.flavor)
+        found = self.holders.get(flavor)
         if found is None:
             version = self.state.book.version
-            known = self.state.largest_holders.get(wish.flavor)
+            known = self.state.largest_holders.get(flavor)
             if known is None or known[0] != version:
-                known = self.state.largest_holders[wish.flavor] = (version, self._holders_by_size(wish.flavor))
-            found = self.holders[wish.flavor] = known[1]
+                known = self.state.largest_holders[flavor] = (version, self._holders_by_size(flavor))
+            found = self.holders[flavor] = known[1]
         return found
 
     def _holders_by_size(self, flavor: str) -> list[str]:

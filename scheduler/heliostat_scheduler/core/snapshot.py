@@ -67,6 +67,7 @@ def snapshot_state(state: State) -> dict[str, Any]:  # Any: JSON
         "mix": encode(state.mix),
         **supply_record(state),
         "searched": _searched(state),
+        "losses": {queue: list(loss) for queue, loss in sorted(state.losses.items())},
         "cycle": state.cycle,
         "now_ms": state.now_ms,
     }
@@ -102,6 +103,7 @@ def restore_state(data: dict[str, Any]) -> State:  # Any: JSON
         state.user_usage[(queue, user)] = used
         if step:
             state.user_steps[(queue, user)] = step
+    state.losses = {queue: (lost, at_ms) for queue, (lost, at_ms) in data.get("losses", {}).items()}
     state.book.blocked = dict(data["blocked"])
     state.set_mix(decode(tuple[DemandKind, ...], data["mix"]))
     state.node_pools = {pool.flavor: pool for pool in decode(tuple[NodePool, ...], data.get("pools", []))}

@@ -64,6 +64,8 @@ class State:
         self.user_usage: dict[tuple[str, str], int] = {}
         self.user_steps: dict[tuple[str, str], int] = {}
         self.idle: set[str] = set()
+        self.revocable: dict[str, set[str]] = {}
+        self.losses: dict[str, tuple[int, int]] = {}
         self.entitled_before: tuple[tuple[int, ...], ...] = ()
 
         self.watch_book()
@@ -109,6 +111,25 @@ class State:
         if not self.policy.backfill:
             return 0
         return rec.spec.max_runtime_ms or 0
+
+    def on_condition(self, rec: JobRec, first: str, until_ms: int) -> None:
+        """The job goes ahead of `first`, which may ask for these places from `until_ms` on ('' = it goes ahead of nobody)."""
+        self.revocable.get(rec.behind, set()).discard(rec.id)
+        rec.behind, rec.behind_until = first, until_ms
+        if first:
+            self.revocable.setdefault(first, set()).add(rec.id)
+            heapq.heappush(self.timers, (until_ms, rec.id))
+
+    def asks_back(self, job_id: str) -> bool:
+        """Whether somebody holds GPUs on the condition that this job gets them when it is due."""
+        jobs = (self.book.jobs[other] for other in self.revocable.get(job_id, ()))
+        return any(rec.places and self.now_ms >= rec.behind_until for rec in jobs)
+
+    def conditions_end(self, job_id: str) -> None:
+        """The job has started, or is gone: who went ahead of it keeps what it has."""
+        for other in sorted(self.revocable.pop(job_id, ())):
+            self.book.jobs[other].behind, self.book.jobs[other].behind_until = "", 0
+            self.book.touched.add(other)
 
     def blocked_by(self, spec: JobSpec) -> str | None:
         """The first dependency that is not done successfully."""
@@ -168,7 +189,8 @@ class State:
         self.book.recount(tree)
         for line in self.waiting.lines.values():
             for group in line.groups.values():
-                group.feasible = self.could_ever_fit(group.spec)
+                group.structural, group.judged_for = structural_reason(self, group.spec), self.structure
+                group.feasible = group.structural is None
                 if group.feasible:
                     amounts = demand_amounts(group.spec, self.flavors, group.spec.max_tasks * len(group.members))
                     tree.add(tree.by_name[group.signature.queue], "want", amounts, 1)

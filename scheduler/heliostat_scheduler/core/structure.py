@@ -43,6 +43,8 @@ class Structure:
                 self.known[kind] = self.known.get(kind, 0) + room[pool.flavor]
         self.flavors = tuple(sorted({kind.flavor for kind, devices in self.known if devices}))
         self.node_flavors = tuple(sorted({kind.flavor for kind, _ in self.known}))
+        self._drawing = {kind.flavor for kind, _ in (*self.known, *self.usable) if kind.slot_cpu_milli == 0}
+        self._alike: dict[TaskShape, TaskShape] = {}
         self._largest: dict[tuple[TaskShape, str, str, bool], int] = {}
 
     def largest(self, shape: TaskShape, flavor: str, spread: str, usable: bool) -> int:
@@ -51,6 +53,15 @@ class Structure:
         found = self._largest.get(key)
         if found is None:
             found = self._largest[key] = self._measure(shape, flavor, spread, usable)
+        return found
+
+    def alike(self, shape: TaskShape, flavor: str) -> TaskShape:
+        """The shape that stands for all which fit wherever this one fits: where CPU comes with the GPU, it makes no difference."""
+        if not shape.cpu_milli or not shape.gpu_milli or not flavor or flavor in self._drawing:
+            return shape
+        found = self._alike.get(shape)
+        if found is None:
+            found = self._alike[shape] = replace(shape, cpu_milli=0)
         return found
 
     def largest_task_milli(self, flavors: tuple[str, ...]) -> int:

@@ -75,6 +75,7 @@ class QueueTree:
         for node in self.by_name.values():
             node.chain = self._chain(node)
         self.leaves = [node for node in self.by_name.values() if not node.children]
+        self.budgeted = any(spec.preemption_budget != UNLIMITED for spec in self.specs)
         self.lends = {key for node in self.by_name.values() for key in node.lend}
 
     def _chain(self, node: QueueNode) -> tuple[QueueNode, ...]:

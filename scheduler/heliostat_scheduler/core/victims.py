@@ -10,13 +10,26 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from heliostat_scheduler.core.book import JobRec
-from heliostat_scheduler.core.harm import Unit, Wish, evictable, lost_ms, safe_until, surplus_tasks, unit_amounts
+from heliostat_scheduler.core.harm import (
+    Unit,
+    Wish,
+    evictable,
+    lost_ms,
+    safe_until,
+    surplus_tasks,
+    unit_amounts,
+    victim_side_over,
+)
 from heliostat_scheduler.core.idle import is_idle
 from heliostat_scheduler.core.pools import pool_in
 from heliostat_scheduler.core.tree import QueueNode
 
 if TYPE_CHECKING:
     from heliostat_scheduler.core.state import State
+
+
+OfferKey = tuple[str, str, int, int, int, bool, int, int, str]
+"""Asked queue, flavor; class, rank, user step and starvation of the wish; protection as of; rights; own job left out."""
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +41,31 @@ class Victim:
     whole: Unit | None
     surplus: tuple[Unit, ...]
     surplus_tasks: int
+
+
+@dataclass(slots=True)
+class Offers:
+    """What one queue may be asked for by wishes of one kind: surplus tasks, whole jobs, how many of its jobs are protected for now.
+
+    lower: some of the whole jobs are of a lower class than the wish. looked_at: jobs. gains: what the surplus comes to, and surplus and
+    whole jobs together; biggest: the largest single piece (milli-GPU).
+    """
+
+    shrinks: list[Unit] = field(default_factory=list)
+    evicts: list[Unit] = field(default_factory=list)
+    surplus: dict[str, int] = field(default_factory=dict)
+    protected: int = 0
+    lower: bool = False
+    looked_at: int = 0
+    gains: tuple[int, int] = (0, 0)
+    biggest: int = 0
+
+    def measure(self) -> Offers:
+        shrinks = [unit.amounts[0][1] for unit in self.shrinks if unit.amounts]
+        evicts = [unit.amounts[0][1] for unit in self.evicts if unit.amounts]
+        self.gains = (sum(shrinks), sum(shrinks) + sum(evicts))
+        self.biggest = max([0, *shrinks, *evicts])
+        return self
 
 
 @dataclass(slots=True)
@@ -45,6 +83,9 @@ class VictimIndex:
         self.state = state
         self.now_ms = now_ms
         self._leaves: dict[tuple[str, str], LeafVictims] = {}
+        self._offers: dict[OfferKey, tuple[int, Offers]] = {}
+        self._asked: dict[tuple[str, str, tuple[str, ...]], tuple[int, list[QueueNode], int]] = {}
+        self._floors: dict[tuple[str, str], tuple[int, int]] = {}
         self._longest: dict[tuple[str, int], tuple[int, int]] = {}
         self._over: dict[str, tuple[int, list[QueueNode]]] = {}
 
@@ -56,32 +97,58 @@ class VictimIndex:
             found = self._leaves[(leaf.name, flavor)] = self._build(leaf, flavor, version)
         return found
 
+    def offers(self, leaf: QueueNode, key: OfferKey) -> Offers | None:
+        """What was found for such a wish before, as long as nothing of the queue's leases has changed."""
+        known = self._offers.get(key)
+        return known[1] if known is not None and known[0] == self.state.book.leaf_version.get(leaf.name, 0) else None
+
+    def keep(self, leaf: QueueNode, key: OfferKey, found: Offers) -> None:
+        self._offers[key] = (self.state.book.leaf_version.get(leaf.name, 0), found)
+
     def _idle(self, rec: JobRec) -> bool:
         return rec.id in self.state.idle and self.state.policy.idle_actions and is_idle(rec, self.now_ms)
 
     def floor(self, leaf: QueueNode, flavor: str) -> int:
         """What the queue's running jobs hold at their minimum sizes, in milli-GPU."""
-        jobs = [rec for rec in self.state.holders(leaf.name) if rec.flavor == flavor]
-        return sum(rec.spec.shape.gpu_milli * min(rec.spec.min_tasks, len(rec.places)) for rec in jobs)
+        version = self.state.book.leaf_version.get(leaf.name, 0)
+        known = self._floors.get((leaf.name, flavor))
+        if known is None or known[0] != version:
+            jobs = [rec for rec in self.state.holders(leaf.name) if rec.flavor == flavor]
+            held = sum(rec.spec.shape.gpu_milli * min(rec.spec.min_tasks, len(rec.places)) for rec in jobs)
+            known = self._floors[(leaf.name, flavor)] = (version, held)
+        return known[1]
 
-    def longest(self, wish: Wish) -> int:
-        """The worst rank of the wish's class among the evictable work of queues that borrow (0: nobody)."""
+    def longest(self, leaf: QueueNode, flavor: str, priority: int, keys: tuple[str, ...]) -> int:
+        """The worst rank of the class among the evictable work of queues that borrow, for a job of this queue (0: nobody)."""
         policy = self.state.policy
-        if not (policy.rotate and policy.rotate_across and wish.leaf.spec.rotate):
+        if not (policy.rotate and policy.rotate_across and leaf.spec.rotate):
             return 0
-        key = (wish.flavor, wish.spec.priority)
+        key = (flavor, priority)
         version = self.state.book.version
         known = self._longest.get(key)
         if known is None or known[0] != version:
-            known = self._longest[key] = (version, self._longest_of(wish))
+            known = self._longest[key] = (version, self._longest_of(flavor, priority, keys))
         return known[1]
 
-    def _longest_of(self, wish: Wish) -> int:
+    def _longest_of(self, flavor: str, priority: int, keys: tuple[str, ...]) -> int:
         worst = 0
-        for leaf in self.over(tuple(key for key, amount in wish.need if amount)):
+        for leaf in self.over(keys):
             if leaf.spec.rotate:
-                worst = max(worst, pool_in(self.state, leaf, wish.flavor).rank.get(wish.spec.priority, 0))
+                worst = max(worst, pool_in(self.state, leaf, flavor).rank.get(priority, 0))
         return worst
+
+    def asked_by(self, wish: Wish) -> tuple[list[QueueNode], int]:
+        """The other queues that could be asked for the wish, and what they and its own could give at the very most (milli-GPU)."""
+        keys = tuple(key for key, amount in wish.need if amount)
+        at, version = (wish.leaf.name, wish.flavor, keys), self.state.book.version
+        known = self._asked.get(at)
+        if known is None or known[0] != version:
+            leaves = [leaf for leaf in self.over(keys) if leaf is not wish.leaf]
+            tree = self.state.book.tree
+            leaves = [leaf for leaf in leaves if victim_side_over(wish.below(tree, leaf)[1], keys)]
+            most = sum(pool_in(self.state, leaf, wish.flavor).most for leaf in (*leaves, wish.leaf))
+            known = self._asked[at] = (version, leaves, most)
+        return known[1], known[2]
 
     def over(self, keys: tuple[str, ...]) -> list[QueueNode]:
         """Queues above their share or guarantee in some of these resources: only they can be reclaimed from."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from heliostat_scheduler.core.book import JobRec, task_amounts
+from heliostat_scheduler.core.lack import Lack
 from heliostat_scheduler.core.model import CPU, MEMORY, Amounts, JobSpec, Policy, Preemptibility, TaskShape
 from heliostat_scheduler.core.reasons import Reason
 
@@ -63,12 +64,12 @@ class Footprint(NamedTuple):
 
 @dataclass(slots=True)
 class Group:
-    """Identical waiting jobs, in order. `reason` is why the first (hence each) does not start."""
+    """Identical waiting jobs, in order. `reason` is why the first (hence each) does not start; `answer` is what it is made of."""
 
     signature: Signature
     spec: JobSpec
     members: list[OrderKey] = field(default_factory=list)
-    reason: Reason | None = None
+    answer: Reason | Lack | None = None
     fresh: bool = True
     feasible: bool = True
     structural: Reason | None = None
@@ -77,6 +78,12 @@ class Group:
     @property
     def head(self) -> OrderKey:
         return self.members[0]
+
+    @property
+    def reason(self) -> Reason | None:
+        if isinstance(self.answer, Lack):
+            self.answer = self.answer.reason()
+        return self.answer
 
 
 @dataclass(slots=True)
@@ -134,7 +141,7 @@ class Waiting:
                     signature,
                     group.spec,
                     group.members.copy(),
-                    group.reason,
+                    group.answer,
                     group.fresh,
                     group.feasible,
                     group.structural,
@@ -160,7 +167,7 @@ class Waiting:
         group = line.groups.get(signature)
         if group is None:
             group = line.groups[signature] = Group(signature, rec.spec)
-        if group.fresh or group.reason is None:
+        if group.fresh or group.answer is None:
             line.fresh.add(signature)
         insort(group.members, self.keys[rec.id])
         group.spec = rec.spec

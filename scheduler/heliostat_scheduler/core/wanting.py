@@ -75,7 +75,7 @@ def _reason(engine: Engine, rec: JobRec, step: int, now_ms: int) -> Reason:
     flavor = rec.flavor if rec.spec.shape.gpu_milli else ""
     wish = Cycle(state, now_ms, budget=0).wish(rec, flavor, step, evict=False)
     one = replace(rec.spec, min_tasks=step, max_tasks=step, sizes=())
-    short = Shortage(state).reason(leaf, one, wish)
+    short = Shortage(state).lack_of(leaf, one, wish).reason()
     return replace(short, blockers=tuple(job for job in short.blockers if job != rec.id))
 
 
