@@ -95,10 +95,43 @@ def test_who_started_within_a_minute_teaches_the_correction_nothing() -> None:
     assert correction.correct(told) == told
 
 
-def test_few_outcomes_correct_nothing() -> None:
+@pytest.mark.parametrize(
+    ("waits", "p90_minutes"),
+    [
+        pytest.param([30], 21 * math.exp(0.27) - 1, id="a miss moves it up"),
+        pytest.param([15], 21 * math.exp(-0.03) - 1, id="what held moves it down, a ninth as far"),
+        pytest.param([30, 30], 21 * math.exp(0.54) - 1, id="a miss of what would be told now moves it on"),
+        pytest.param([30, 26], 21 * math.exp(0.24) - 1, id="what would hold by now moves it down"),
+        pytest.param([9_000] * 15, 21 * math.exp(2.0) - 1, id="not without end"),
+    ],
+)  # fmt: skip
+def test_the_tracker(waits: list[int], p90_minutes: float) -> None:
+    """Told 10 and 20 minutes each time; what the next one is told."""
+    correction, raw = Correction(), Estimate("j", "q", 10 * MINUTE, 20 * MINUTE, 5)
+    for waited in waits:
+        correction.learn(raw, waited * MINUTE)
+    assert correction.correct(raw).p90_ms == pytest.approx(p90_minutes * MINUTE, rel=0.001)
+    other = Estimate("j", "other", 10 * MINUTE, 20 * MINUTE, 5)
+    assert correction.correct(other) == other, "each queue has its own"
+
+
+def test_nine_of_ten_hold_in_the_long_run_whatever_the_raw_estimate_is_worth() -> None:
+    """Jobs wait for 2 to 120 minutes, later half as long, by turns; the raw estimate is always 1 and 2 minutes."""
+    correction, raw, held = Correction(), Estimate("j", "q", MINUTE, 2 * MINUTE, 5), 0
+    for index in range(600):
+        waited = (2 + 17 * index % 119) * MINUTE // (1 if index < 300 else 2)
+        told = correction.correct(raw).p90_ms
+        held += told is not None and waited <= told
+        correction.learn(raw, waited)
+    assert 0.87 <= held / 600 <= 0.93
+
+
+def test_the_first_outcome_moves_it_by_a_step_only() -> None:
     correction, told = Correction(), Estimate("j", "q", 10, 20, 5)
     correction.learn(told, 10_000_000)
-    assert correction.correct(told) == told
+    moved = correction.correct(told)
+    assert moved.p50_ms == pytest.approx(60_010 * math.exp(0.15) - 60_000, abs=2)
+    assert moved.p90_ms == pytest.approx(60_020 * math.exp(0.27) - 60_000, abs=2)
 
 
 def test_scores() -> None:

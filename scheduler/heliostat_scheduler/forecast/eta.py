@@ -1,8 +1,8 @@
 """From many possible futures to one estimate: when a waiting job starts, at best guess (p50) and in nine of ten cases (p90).
 
 A job that does not start before the horizon in a future counts as later than the horizon there. What past estimates of the same queue
-missed by is learned by a `Correction`: the quantiles of log(actual / told) over the newest of them move the next estimates, so that nine
-of ten hold even where the model of arrivals and lengths is wrong in a steady way. Both are functions of their input alone.
+missed by is learned by a `Correction`, so that nine of ten hold even where the model of arrivals and lengths is wrong. Both are functions
+of their input alone.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from heliostat_scheduler.forecast.future import Course
 SOFT_MS = 60_000
 """Added to both sides of a ratio of waits: a minute more or less is no error."""
 ENOUGH = 20
-"""Past estimates without which nothing is corrected."""
+"""Past estimates without which their quantile says nothing."""
 QUEUE_ENOUGH = 60
 KEPT = 400
 LIMIT = 5.0
 """Largest correction, as |log ratio|."""
+STEP = 0.3
+TRACKED = 2.0
+"""Step and bound of the tracker, as log ratio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +70,16 @@ def quantile(values: Sequence[float], q: float) -> float:
 
 
 class Correction:
-    """Learns from estimates whose outcome is known. Feed it in the order in which the outcomes became known."""
+    """Learns from estimates whose outcome is known. Feed it in the order in which the outcomes became known.
+
+    Two parts, both added to log(estimate): the quantile of what the last estimates missed by, and a tracker per queue that goes up by
+    STEP x q where the corrected estimate would have been too short and down by STEP x (1 - q) where it would have held (quantile tracking:
+    Gibbs and Candes 2021). So the share that holds comes back to q wherever the past as a whole does not fit the present.
+    """
 
     def __init__(self) -> None:
         self._missed: dict[tuple[str, str], deque[float]] = {}
+        self._tracked: dict[tuple[str, str], float] = {}
 
     def learn(self, estimate: Estimate, waited_ms: int) -> None:
         """The job waited `waited_ms` from the moment of the (uncorrected) estimate until it started.
@@ -79,10 +88,13 @@ class Correction:
         """
         if waited_ms <= SOFT_MS:
             return
-        for which, told in (("p50", estimate.p50_ms), ("p90", estimate.p90_ms)):
-            if told is None:
+        for which, told_ms, q in (("p50", estimate.p50_ms, 0.5), ("p90", estimate.p90_ms, 0.9)):
+            if told_ms is None:
                 continue
-            missed = math.log((waited_ms + SOFT_MS) / (told + SOFT_MS))
+            missed = math.log((waited_ms + SOFT_MS) / (told_ms + SOFT_MS))
+            step = STEP * q if missed > self._shift(which, estimate.queue, q) else STEP * (q - 1)
+            tracked = self._tracked.get((which, estimate.queue), 0.0) + step
+            self._tracked[which, estimate.queue] = max(-TRACKED, min(TRACKED, tracked))
             for queue in (estimate.queue, ""):
                 self._missed.setdefault((which, queue), deque(maxlen=KEPT)).append(missed)
 
@@ -97,12 +109,16 @@ class Correction:
     def _moved(self, which: str, queue: str, told_ms: int | None, q: float) -> int | None:
         if told_ms is None:
             return None
+        shift = self._shift(which, queue, q)
+        return max(0, round(math.exp(shift) * (told_ms + SOFT_MS) - SOFT_MS)) if shift else told_ms
+
+    def _shift(self, which: str, queue: str, q: float) -> float:
+        """What is added to the logarithm of an estimate."""
         mine, everybody = self._missed.get((which, queue), ()), self._missed.get((which, ""), ())
-        if len(everybody) < ENOUGH:
-            return told_ms
-        used = mine if len(mine) >= QUEUE_ENOUGH else everybody
-        shift = max(-LIMIT, min(LIMIT, quantile(sorted(used), q)))
-        return max(0, round(math.exp(shift) * (told_ms + SOFT_MS) - SOFT_MS))
+        shift = self._tracked.get((which, queue), 0.0)
+        if len(everybody) >= ENOUGH:
+            shift += quantile(sorted(mine if len(mine) >= QUEUE_ENOUGH else everybody), q)
+        return max(-LIMIT, min(LIMIT, shift))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,13 @@ FEW = 10
 
 def corrected(told: Sequence[Told]) -> list[Estimate]:
     """What users are told, in the order of `told` (by time of submission): each knows only outcomes from before it."""
-    correction, coming, found = Correction(), list[tuple[int, int, Told]](), []
+    correction, coming, found = Correction(), list[tuple[int, int]](), list[Estimate]()
     for index, row in enumerate(told):
         while coming and coming[0][0] < 1000 * row.at_s:
-            _, _, past = heapq.heappop(coming)
-            correction.learn(_raw(past), past.waited_ms)
+            _, at = heapq.heappop(coming)
+            correction.learn(_raw(told[at]), told[at].waited_ms)
         found.append(correction.correct(_raw(row)))
-        heapq.heappush(coming, (1000 * row.at_s + row.waited_ms, index, row))
+        heapq.heappush(coming, (1000 * row.at_s + row.waited_ms, index))
     return found
 
 
