@@ -1,4 +1,4 @@
-"""What an endpoint costs beside bare Ray Serve and plain FastAPI: `python -m benchmarks.serving [--quick] [--only NAME]`.
+"""What an endpoint costs beside bare Ray Serve and plain FastAPI: `python -m benchmarks.serving [--quick] [--rounds N] [--seconds S]`.
 
 Variants, all with the same model (16 -> 64 -> 4, torch on one thread) and the same request of one row:
 uvicorn         FastAPI + uvicorn, one process
@@ -164,6 +164,7 @@ def measured(variant: Variant, clients: int, seconds: float) -> dict[str, float]
         raise RuntimeError(f"{variant.name}: {found['failed']:.0f} calls failed")
     cpu_s = busy_s - idle_s / idle_wall_s * wall_s
     return {
+        "load": os.getloadavg()[0],
         "cpu_ms": cpu_s * 1000 / found["answers"],
         "per_s": found["answers"] / found["seconds"],
         "p50_ms": found["p50_ms"],
@@ -208,6 +209,8 @@ def report(variants: list[Variant], load_average: float) -> None:
             ratio = table[name][str(clients)]["cpu_ms"] / table[base][str(clients)]["cpu_ms"]
             ratios[f"{name}/{base} at {clients}"] = round(ratio, 3)
             print(f"{name} / {base} at {clients:2d} clients: {ratio:.2f}x CPU per call (target {TARGETS[name]}x)")
+    loads = [row["load"] for variant in variants for rows in variant.figures.values() for row in rows]
+    print(f"load average {load_average:.1f} before, {min(loads):.1f} to {max(loads):.1f} during the runs")
     print(json.dumps({"load_average": round(load_average, 2), "variants": table, "ratios": ratios}))
 
 

@@ -215,6 +215,25 @@ async def test_a_fast_model_is_called_at_once() -> None:
     assert slow.rows == [1, 1, 1, 1]
 
 
+async def test_a_fast_model_stays_fast_when_it_is_interrupted_now_and_then_and_a_slow_one_is_found_out() -> None:
+    now = [0.0]
+    took = [0.0001]
+
+    def predict(inputs: Tensors) -> Tensors:
+        now[0] += took[0]
+        return {"y": inputs["x"]}
+
+    batcher = Batcher(predict, Batching(inline_ms=1.0), True, cost_s=0.0, clock_s=lambda: now[0])
+    for call in range(400):
+        took[0] = 0.05 if call % 20 == 0 else 0.0001
+        await batcher.run(row(1), 1)
+        assert batcher.inline, f"call {call}"
+    took[0] = 0.005
+    for _ in range(40):
+        await batcher.run(row(1), 1)
+    assert not batcher.inline, "5 ms each is slow"
+
+
 async def test_calls_of_gone_callers_are_not_computed() -> None:
     slow = Slow()
     batcher = Batcher(slow, Batching(mode="off"), True, cost_s=1.0)
