@@ -131,6 +131,7 @@ def play(place: House, cycles: int, pause_s: float, minutes: float) -> dict[str,
             client.endpoint("loan").scale(2)
             until(lambda: len(place.replicas(APP)) == 2, "two replicas run", LIMIT_S)
             took.up_s.append(time.monotonic() - begun)
+            until(lambda: workers(place, training.id) == 1, "the training goes on with one worker", LIMIT_S)
             shrinks = [row for row in resizes_of(training.events())[before:] if row["to"] < row["from"]]
             if len(shrinks) != 1 or workers(place, training.id) != 1:
                 raise RuntimeError(f"cycle {turn}: the GPU did not come from a shrink: {shrinks}")
