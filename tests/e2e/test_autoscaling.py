@@ -47,7 +47,7 @@ class Site(House):
         self.cluster = cluster
         self.driver = RayDriver(cluster)
         self._lock = threading.Lock()
-        self._head = raylets(cluster)
+        self._head: list[int] = []
         self.peaks: list[tuple[int, int]] = []
         self._stop = threading.Event()
         self._watch = threading.Thread(target=self._sample, daemon=True)
@@ -59,6 +59,7 @@ class Site(House):
         path.chmod(0o600)
         options = UpOptions(address=self.cluster.address, dashboard=self.cluster.dashboard, port=OPTIONS.port)
         running = local.up(self.settings, options)
+        self._head = raylets(self.cluster)
         token = self.settings.admin_token_path.read_text().strip()
         connect(running.control.url, token=token).apply_queues(QUEUES)
         self._watch.start()
