@@ -135,6 +135,7 @@ HEAD_ID = "f" * 51 + "00000"
 AUTOSCALED_HEAD = {
     "RAY_FAKE_CLUSTER": "1", "RAY_enable_autoscaler_v2": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1",
     "RAY_CLOUD_INSTANCE_ID": HEAD_ID, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
+    "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
 }  # fmt: skip
 
 
@@ -146,7 +147,7 @@ def _autoscaling(temp: Path, address: str, num_cpus: int, node_types: Mapping[st
         "cluster_name": "local", "max_workers": 8, "upscaling_speed": 10.0, "idle_timeout_minutes": 0.1, "docker": {},
         "auth": {}, "head_node_type": "ray.head.default", "available_node_types": {**head, **kinds},
         "provider": {
-            "type": "external", "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+            "type": "external", "module": "tests.e2e.autoscaled.Provider",
             "launch_multiple": True, "gcs_address": address, "head_node_id": HEAD_ID,
         },
         "file_mounts": {}, "file_mounts_sync_continuously": False, "rsync_exclude": [], "rsync_filter": [],
