@@ -22,25 +22,23 @@ PENDING = ("PENDING", "RESCHEDULING", "PREPARED")
 
 
 class NodeDesk:
-    """wants, known: the last word of the control plane."""
+    """asked: whether anything is wanted, or was and may still be there."""
 
     def __init__(self, tables: RayTables) -> None:
         self._tables = tables
         self._wants: tuple[NodeWant, ...] = ()
         self._known: frozenset[str] = frozenset()
-        self._asked = False
+        self.asked = False
         self._numbers = itertools.count(1)
         self._lock = asyncio.Lock()
 
     async def want(self, wants: tuple[NodeWant, ...], known: tuple[str, ...], alive: Mapping[str, NodeRow]) -> None:
         self._wants, self._known = wants, frozenset(known)
-        self._asked = self._asked or any(want.count for want in wants)
+        self.asked = self.asked or any(want.count for want in wants)
         await self.settle(alive)
 
     async def settle(self, alive: Mapping[str, NodeRow]) -> None:
-        """Make the groups agree with what is wanted and there. Costs nothing as long as nothing is."""
-        if not self._asked:
-            return
+        """Make the groups agree with what is wanted and there. asked: whether there is anything to do."""
         async with self._lock:
             flavors = {row.id: flavor_of(row.labels, int(row.resources.get("GPU", 0))) for row in alive.values()}
             wished = open_wishes(self._wants, self._known, flavors)
@@ -56,7 +54,7 @@ class NodeDesk:
             for row in groups:
                 if _flavor(row.name) not in {want.flavor for want in wished}:
                     await self._tables.remove_group(row.id)
-            self._asked = any(want.count for want in self._wants) or bool(groups)
+            self.asked = any(want.count for want in self._wants) or bool(groups)
 
     def _ask(self, want: NodeWant, here: list[str]) -> None:
         name = f"{WANTED_PREFIX}{want.flavor}/{next(self._numbers)}"

@@ -308,9 +308,12 @@ class Executor:
 
     async def look_at_nodes(self) -> None:
         """Nodes that came and went."""
-        alive = dict((await self._occupants.snapshot()).nodes)
-        await self._nodes.settle(alive)
-        self._announce(await self._slots.refresh(alive))
+        self._announce(await self._slots.refresh(dict((await self._occupants.snapshot()).nodes)))
+
+    async def look_at_wishes(self) -> None:
+        """Groups that ask for nodes, beside the look at nodes: that one may be waiting for the very GPUs that such a group has got."""
+        if self._nodes.asked:
+            await self._nodes.settle((await self._occupants.snapshot()).nodes)
 
     def _announce(self, changes: Changes) -> None:
         for node in changes.lost:

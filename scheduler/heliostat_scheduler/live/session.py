@@ -40,6 +40,7 @@ async def serve(next_line: NextLine, out: Callable[[Fact], None], slot_cpu_milli
     work = [
         asyncio.create_task(_obey(next_line, executor, out)),
         asyncio.create_task(_rounds(executor.look_at_nodes, out)),
+        asyncio.create_task(_rounds(executor.look_at_wishes, out)),
         asyncio.create_task(_rounds(executor.patrol.round, out)),
         asyncio.create_task(executor.ended.wait()),
     ]
