@@ -181,6 +181,19 @@ def test_a_node_that_dies_on_its_way_is_no_more_wanted_than_before() -> None:
     assert yard.look(S).want == {"big": 0} and not yard.fleet.asks
 
 
+def test_nodes_that_were_let_go_have_not_died() -> None:
+    yard = Yard(pool(idle_ms=S))
+    yard.look()
+    for name in ("n1", "n2", "n3"):
+        yard.look(0, **{name: up(name)})
+        assert yard.look(2 * S).let_go == (name,)
+        yard.look(S)
+        yard.look(S, **{name: None})
+    yard.need = 1
+    plan = yard.look(S)
+    assert (plan.want, plan.coming[0].tries) == ({"big": 1}, 1)
+
+
 def test_an_idle_node_is_let_go_after_its_time_and_a_busy_one_never() -> None:
     yard = Yard(pool(), nodes=2)
     yard.look(0, n1=up("n1", held=True))

@@ -58,7 +58,7 @@ class Fleet:
     asks: dict[str, Ask] = field(default_factory=dict)
     idle_since: dict[str, int] = field(default_factory=dict)
     took_ms: dict[str, int] = field(default_factory=dict)
-    _there: dict[str, frozenset[str]] = field(default_factory=dict)
+    _there: dict[str, dict[str, bool]] = field(default_factory=dict)  # flavor -> node -> whether we let it go
     _joined: dict[str, int] = field(default_factory=dict)
     _deaths: dict[str, int] = field(default_factory=dict)
 
@@ -96,18 +96,18 @@ class Fleet:
         return max(need, pool.min_nodes - kept, 0)
 
     def _notice(self, flavor: str, mine: list[Machine], now_ms: int) -> None:
-        """Who joined and who died since the last look."""
-        here, before = frozenset(machine.node for machine in mine), self._there.get(flavor)
+        """Who joined and who died since the last look. Who was let go has not died."""
+        here, before = {machine.node: machine.let_go for machine in mine}, self._there.get(flavor)
         self._there[flavor] = here
         if before is None:
             return
         ask = self.asks.get(flavor)
-        if here - before:
+        if here.keys() - before:
             if ask is not None:
                 self.took_ms[flavor] = now_ms - ask.since_ms
                 ask.since_ms, ask.retry_ms = now_ms, 0
             self._joined[flavor] = now_ms
-        elif before - here:
+        elif any(node not in here for node, let_go in before.items() if not let_go):
             young = now_ms - self._joined.get(flavor, -SOON_MS) < SOON_MS
             self._deaths[flavor] = self._deaths.get(flavor, 0) + 1 if young else 0
 
