@@ -15,8 +15,6 @@ def loop(config: dict[str, str]) -> None:
     row = {
         "rank": context.get_world_rank(),
         "node": ray.get_runtime_context().get_node_id(),
-        "node_rank": context.get_node_rank(),
-        "local_rank": context.get_local_rank(),
         "gpus": [int(index) for index in ray.get_gpu_ids()],
     }
     with Path(config["log"]).open("a") as log:
