@@ -138,7 +138,7 @@ def test_a_range_of_workers_follows_the_lease_without_losing_a_step(world: Lease
     run, steps = tmp_path / "run", tmp_path / "run" / STEPS_FILE
     groups = world.groups()
     lease = world.grant("job-elastic", world.slots[:1])
-    argv = ["-m", "heliostat_jobs.recipes.digits_cnn", "--workers", "1-2", "--epochs", "20"]
+    argv = ["-m", "heliostat_jobs.recipes.digits_cnn", "--workers", "1-2", "--epochs", "30", "--step-ms", "80"]
     driver = world.start(lease, run, argv)
     for slots, how in ((world.slots, "grows"), (world.slots[1:], "saved")):
         world.wait_said(lease, STARTED, driver)
@@ -148,7 +148,7 @@ def test_a_range_of_workers_follows_the_lease_without_losing_a_step(world: Lease
         assert world.wait_said(lease, RELEASED, driver).facts["how"] == how
     assert driver.wait(240) == 0, (run / "driver-1.log").read_text()[-3000:]
     count = recount_run(run)
-    assert (count.distinct, count.recomputed, count.missing, count.changed) == (20 * 29, 0, 0, 0)
+    assert (count.distinct, count.recomputed, count.missing, count.changed) == (30 * 29, 0, 0, 0)
     sizes = [json.loads(line)["world_size"] for line in steps.read_text().splitlines()]
     assert [size for n, size in enumerate(sizes) if n == 0 or sizes[n - 1] != size] == [1, 2, 1]
     assert world.slot_states() == ["CREATED"] * 2 and world.groups() == groups
