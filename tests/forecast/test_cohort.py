@@ -7,7 +7,7 @@ import math
 import pytest
 from heliostat_scheduler.core.model import JobSpec, TaskShape
 from heliostat_scheduler.forecast import Lengths, Ran
-from heliostat_scheduler.forecast.cohort import PRIOR, Cohort, cohort, stretched
+from heliostat_scheduler.forecast.cohort import LEAST, PRIOR, Cohort, cohort, stretched
 from heliostat_scheduler.forecast.lengths import uniform
 
 MINUTE = 60_000
@@ -36,6 +36,7 @@ def test_a_cohort_counts_what_ended_and_what_should_have() -> None:
     assert found.expected == pytest.approx(10 * math.log(100.5 / 50.5), rel=0.01)
     assert cohort(HISTORY, half, half[:3]) == Cohort(0, 0.0), "three are no burst"
     assert Cohort(0, 0.0).ratio() == 1.0
+    assert Cohort(0, 1000.0).ratio() == Cohort(0, 1000.0).draw("1 a") == LEAST, "four times slower at most"
 
 
 @pytest.mark.parametrize(

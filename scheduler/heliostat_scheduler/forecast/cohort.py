@@ -22,7 +22,9 @@ FEW = 4
 """Running jobs below which there is no cohort."""
 PRIOR = 2.0
 """Jobs' worth of belief that a cohort is like the others."""
-LEAST = 0.02
+LEAST = 0.25
+"""A cohort is taken to end at most four times slower than history: of a burst whose jobs are all about equally long none has ended
+until nearly all end, and a ratio without bound would put the end days away (seen on the Philly trace)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Cohort:
 
     def ratio(self) -> float:
         """The expected hazard ratio."""
-        return (PRIOR + self.ended) / (PRIOR + self.expected)
+        return max(LEAST, (PRIOR + self.ended) / (PRIOR + self.expected))
 
     def draw(self, seed: str) -> float:
         """One possible hazard ratio: the same for the same seed in every process."""
