@@ -53,6 +53,9 @@ class Failure(NamedTuple):
         return self[:5] == (wish.starved, wish.spec.priority, wish.user_step, wish.rank, wish.count)
 
 
+COOLINGS = 8
+"""Groups of a pass, in order, for which it is found out whether time alone is all they wait for."""
+
 COOLING_TRIES = 4
 """Searches for the soonest time at which enough protection ends; each finds a sooner one than the last."""
 
@@ -70,7 +73,8 @@ class Admission:
     dry: dict[tuple[str, str], list[Failure]] = field(default_factory=dict)
     pools: dict[tuple[str, str], Pool] = field(default_factory=dict)
     immovable: dict[tuple[TaskShape, str, str], list[tuple[int, int]]] = field(default_factory=dict)
-    safe_times: int | None = None
+    safe_times: tuple[int, int] | None = None
+    coolings: int = 0
     tried: set[Signature] = field(default_factory=set)
 
     reservations: Reservations = field(init=False)
@@ -335,7 +339,11 @@ class Admission:
         """Whether only minimum runtimes and cooldowns protect the victims, and until when; whether the sums left that open."""
         cycle, state = self.cycle, self.cycle.state
         policy = state.policy
-        latest = self._last_protection()
+        soonest, latest = self._protection()
+        self.coolings += 1
+        if self.coolings > COOLINGS:
+            cycle.recheck.append(soonest)
+            return None, True
         until, reached = 0, False
         for _ in range(COOLING_TRIES):
             search = Search(state, wish, cycle.victims, at_ms=latest)
@@ -351,14 +359,13 @@ class Admission:
         cycle.recheck.append(until)
         return reason(ReasonCode.COOLDOWN, ("min_runtime_ms", policy.min_runtime_ms), until=until), reached
 
-    def _last_protection(self) -> int:
-        """When the last of the jobs that are protected now will be so no longer (looked up once per pass)."""
+    def _protection(self) -> tuple[int, int]:
+        """When the first and the last of the jobs that are protected now will be so no longer (looked up once per pass)."""
         if self.safe_times is None:
-            state = self.cycle.state
-            self.safe_times = max(
-                (safe_until(r, state.policy) for leaf in state.book.tree.leaves for r in state.holders(leaf.name)),
-                default=0,
-            )
+            state, now_ms = self.cycle.state, self.cycle.now_ms
+            times = {safe_until(r, state.policy) for leaf in state.book.tree.leaves for r in state.holders(leaf.name)}
+            later = [time for time in times if time > now_ms]
+            self.safe_times = (min(later, default=now_ms), max(times, default=0))
         return self.safe_times
 
     def _undoes_itself(self, wish: Wish, victims: list[Unit]) -> bool:
