@@ -343,7 +343,7 @@ class Admission:
         self.coolings += 1
         if self.coolings > COOLINGS:
             cycle.recheck.append(soonest)
-            return None, True
+            return None, False
         until, reached = 0, False
         for _ in range(COOLING_TRIES):
             search = Search(state, wish, cycle.victims, at_ms=latest)
