@@ -28,7 +28,7 @@ demo: $(STAMP)  ## Three acts on logical GPUs: preemption, elastic training, a m
 	$(BIN)/helio demo $(ARGS)
 
 test: $(STAMP)  ## Unit tests, then those that start Ray, but for the slow ones
-	$(BIN)/python -m pytest -q tests --ignore=tests/e2e
+	$(BIN)/python -m pytest -q tests --ignore=tests/e2e -m 'not slow'
 	$(BIN)/python -m pytest -q tests/e2e -m 'not slow'
 
 lint: $(STAMP)  ## ruff, mypy --strict, import contracts, layout guard
@@ -38,7 +38,8 @@ lint: $(STAMP)  ## ruff, mypy --strict, import contracts, layout guard
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m tests.layout_guard
 
-e2e: $(STAMP)  ## All tests that start Ray, the slow ones too (about half an hour)
+e2e: $(STAMP)  ## The slow tests without Ray, then all that start Ray (about an hour)
+	$(BIN)/python -m pytest -q tests --ignore=tests/e2e -m slow
 	$(BIN)/python -m pytest -q tests/e2e
 
 sim: $(STAMP)  ## Replay the shared scheduling scenarios

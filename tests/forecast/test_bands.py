@@ -70,6 +70,7 @@ def test_without_an_edit_the_two_sides_of_a_pair_are_the_same() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_the_band_holds_as_often_as_it_says() -> None:
     """Fifty edits, each of another day. Jobs of one day depend on each other, so the share is that of 50 days, not of 1,600 jobs."""
     held = moved = right = total = 0

@@ -17,6 +17,8 @@ from tests.forecast.day import HOUR_MS, POLICY, Day, at_noon, evening, new_job
 
 DAY_SEED = 1
 EDITS = range(50)
+AT_EACH_LANDING = 10
+"""As many edits are judged by `make test`; all of them by `make e2e`."""
 NOON = 12 * HOUR_MS
 UNTIL = 40 * HOUR_MS
 
@@ -98,7 +100,9 @@ def test_the_future_without_an_edit_is_the_rest_of_the_day() -> None:
     assert [(e.at_ms, e.job_id) for e in unedited().evictions] == [pair for pair in day.evicted if pair[0] >= NOON]
 
 
-@pytest.mark.parametrize("seed", EDITS)
+@pytest.mark.parametrize(
+    "seed", [pytest.param(seed, marks=[pytest.mark.slow] if seed >= AT_EACH_LANDING else []) for seed in EDITS]
+)
 def test_who_starts_earlier_or_later_is_what_happens(seed: int) -> None:
     edit, runs_ms, edited, verdict = foretold(seed)
     as_it_was = starts_after_noon(evening(DAY_SEED, UNTIL))
@@ -116,6 +120,7 @@ def test_who_starts_earlier_or_later_is_what_happens(seed: int) -> None:
     assert [(e.at_ms, e.job_id) for e in edited.evictions] == stopped
 
 
+@pytest.mark.slow
 def test_the_edits_are_of_all_kinds_and_most_of_them_matter() -> None:
     drawn = [foretold(seed) for seed in EDITS]
     assert len({type(edit[0]).__name__ for edit, _, _, _ in drawn}) == 6

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from heliostat_scheduler.core import admission, cycle, engine, idle, pools, recovery, state, tree, victims
 from heliostat_scheduler.core.admission import Admission
 from heliostat_scheduler.core.book import ACTIVE, HOLDING, Book, JobRec
+from heliostat_scheduler.core.decisions import Plan
+from heliostat_scheduler.core.engine import Engine
 from heliostat_scheduler.core.harm import Harm
 from heliostat_scheduler.core.model import Amounts
 from heliostat_scheduler.core.placement import find
 from heliostat_scheduler.core.recovery import Search
+from heliostat_scheduler.core.settling import Settling
 from heliostat_scheduler.core.snapshot import restore_state
 from heliostat_scheduler.core.state import State
 from heliostat_scheduler.core.tree import QueueTree
@@ -52,10 +56,18 @@ def nothing_is_reclaimed(patch: Patch) -> None:
     patch.setattr(recovery, "reclaim_harm", lambda *_: None)
 
 
+def nothing_is_hopeless(patch: Patch) -> None:
+    """No fault by itself: every search is made, so that a fault inside it shows."""
+    patch.setattr(Settling, "_below", lambda *_: False)
+    patch.setattr(Admission, "_hopeless", lambda *_: False)
+
+
 def everything_is_reclaimed(patch: Patch) -> None:
     patch.setattr(recovery, "reclaim_harm", lambda *_: (Harm.RECLAIM_OVER_SHARE, 0))
-    patch.setattr(recovery, "victim_side_over", lambda *_: True)
+    patch.setattr(victims, "victim_side_over", lambda *_: True)
     patch.setattr(victims, "_above", lambda *_: True)
+    patch.setattr(Search, "_may_reclaim", lambda *_: True)
+    nothing_is_hopeless(patch)
 
 
 def nothing_is_sacred(patch: Patch) -> None:
@@ -68,16 +80,25 @@ def equals_are_evicted(patch: Patch) -> None:
         return (Harm.PREEMPT, 0) if rec.spec.priority <= wish.spec.priority else None
 
     patch.setattr(recovery, "own_harm", fault)
-    patch.setattr(Admission, "_hopeless", lambda *_: False)
+    nothing_is_hopeless(patch)
 
 
 def nobody_gets_what_was_taken(patch: Patch) -> None:
-    patch.setattr(Admission, "promise_from", lambda self, rec, wish, found: self.cycle.collect(rec, wish, found))
+    decide = Engine.decide
+
+    def fault(self: Engine, now_ms: int) -> Plan:
+        plan = decide(self, now_ms)
+        for rec in self.state.book.jobs.values():
+            if rec.claim:
+                self.state.book.withdraw(rec)
+        return plan
+
+    patch.setattr(Engine, "decide", fault)
 
 
 def surplus_is_not_asked(patch: Patch) -> None:
     candidates = Search.candidates
-    patch.setattr(Search, "candidates", lambda self: ([], candidates(self)[1]))
+    patch.setattr(Search, "candidates", lambda self: [replace(offers, shrinks=[]) for offers in candidates(self)])
 
 
 def free_places_are_overlooked(patch: Patch) -> None:
