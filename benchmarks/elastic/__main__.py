@@ -9,7 +9,7 @@ back: ours a lease of a higher epoch on the board, stock a request of higher pri
 order on and nothing to the pause.
 
 released  order to the moment the old slots are free: ours the runner's ack (with warm handover a growth takes nothing away, and says so),
-          stock Ray's own free CPUs (they lag by 0.1 s)
+          stock the end of the last process of the old workers, looked at every 20 ms
 pause     last step before to first step after, seen in steps.jsonl every 10 ms; again: order to first step after
 lost      step numbers that were made twice. Stock restarts from its last periodic checkpoint, so up to 100
 overlap   order to last step before, with the steps per second meanwhile; calm: those of the 3 s before the order

@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 from heliostat_scheduler.live.protocol import RELEASED, RUN
+from ray.util.state import list_actors
 
 from benchmarks.elastic.steps import Change, StepWatch, change
 from tests.e2e.lease_world import end, lease_world, wait_until
@@ -22,6 +23,7 @@ DWELL_S = 5.0
 LIMIT_S = 150.0
 DEADLINE_S = 60.0
 STOCK_DEFAULT_S = 60.0
+WORKER_CLASS = "RayTrainWorker"
 SCRIPT = ["-m", "benchmarks.elastic.script"]
 
 
@@ -56,18 +58,33 @@ def stock(monitor_s: float = 2.0) -> list[Change]:
         driver = world.start_outside(run, [*SCRIPT, folder, "--stock", "--monitor-s", str(monitor_s)])
 
         def order(size: int) -> Callable[[], float]:
+            old = _workers()
+            assert old, "the run that is to be resized has workers"
             hold(SLOTS - size)
-            free = 0.5 + (SLOTS - size if size < SLOTS else 2)
 
             def released() -> float:
                 wait_until(
-                    lambda: ray.available_resources().get("CPU", 0) >= free, "the old workers' CPUs", driver, LIMIT_S
+                    lambda: not any(map(_runs, old)), "the end of the old workers", driver, LIMIT_S, every_s=0.02
                 )
                 return time.time()
 
             return released
 
         return _drive("stock" if monitor_s < STOCK_DEFAULT_S else "stock60", run, driver, order)
+
+
+def _workers() -> list[int]:
+    """Process ids of stock Ray Train's workers."""
+    found = list_actors(filters=[("state", "=", "ALIVE"), ("class_name", "=", WORKER_CLASS)], detail=True)
+    return [int(row["pid"]) for row in found]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state not in "ZX"
 
 
 class _Priority:

@@ -32,6 +32,8 @@ SIGNATURES = [
     ("tune.controller", f"{CONTROLLER}._schedule_trial_save", ["self", "trial", "result"]),
     ("tune.controller", f"{CONTROLLER}._set_trial_status", ["self", "trial", "status"]),
     ("tune.controller", f"{CONTROLLER}._unstage_trial_with_resources", ["self", "trial"]),
+    ("tune.controller", f"{CONTROLLER}._maybe_add_actors", ["self"]),
+    ("tune.controller", f"{CONTROLLER}._schedule_trial_actor", ["self", "trial"]),
     ("tune.controller", f"{CONTROLLER}._actor_started", ["self", "tracked_actor", "log"]),
     ("tune.controller", f"{CONTROLLER}.checkpoint", ["self", "force", "wait"]),
     ("tune.controller", f"{CONTROLLER}.cleanup", ["self"]),
@@ -69,6 +71,17 @@ def test_the_controller_takes_a_resource_manager() -> None:
     parameters = inspect.signature(private.TuneController.__init__).parameters
     for name in ("resource_manager_factory", "metric", "scheduler"):
         assert name in parameters, ray_changed(f"TuneController takes no {name}", "tune.controller")
+
+
+def test_actors_wait_in_lists_and_the_first_is_served_first() -> None:
+    manager = importlib.import_module("ray.air.execution._internal.actor_manager").RayActorManager
+    source = inspect.getsource(manager._try_start_actors)
+    assert "in self._resource_request_to_pending_actors" in source and "candidate_actors.pop(0)" in source, ray_changed(
+        "actors that wait are kept in another way", "tune.tune_private.waiting_actors"
+    )
+    assert all(
+        isinstance(row, list) for row in private.waiting_actors(manager(private.PlacementGroupResourceManager()))
+    )
 
 
 def test_run_makes_the_controller_from_its_module_and_knows_the_mode() -> None:

@@ -131,7 +131,11 @@ def lease_world(cluster: RayCluster, gpus: int, cpu_milli: int = 1000) -> Iterat
 
 
 def wait_until(
-    ready: Callable[[], bool], what: str, driver: subprocess.Popen[bytes] | None, limit_s: float = 120
+    ready: Callable[[], bool],
+    what: str,
+    driver: subprocess.Popen[bytes] | None,
+    limit_s: float = 120,
+    every_s: float = 0.1,
 ) -> None:
     """Until it is so; fails when the driver ends or the time is over, naming what was awaited."""
     deadline = time.monotonic() + limit_s
@@ -140,7 +144,7 @@ def wait_until(
             raise AssertionError(f"the driver ended with {driver.returncode} before: {what}")
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {limit_s:.0f} s: {what}")
-        time.sleep(0.1)
+        time.sleep(every_s)
 
 
 def end(driver: subprocess.Popen[bytes], signal_number: int) -> None:

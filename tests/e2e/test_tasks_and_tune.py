@@ -147,11 +147,13 @@ def test_trials_follow_the_lease_and_the_next_attempt_goes_on(world: LeaseWorld,
     wait_until(lambda: {row["lr"] for row in rows(log)} == {0.1, 0.2}, "two trials at work", driver)
     wait_until(lambda: lines(log) > 12, "a few steps", driver)
 
-    lease = world.order("job-search", RUN, deadline_s=30, slots=world.slots[1:2])
+    worse = next(row["gpus"][0] for row in reversed(rows(log)) if row["lr"] == 0.1)
+    lease = world.order("job-search", RUN, deadline_s=30, slots=(world.slots[worse],))
     assert world.wait_said(lease, RELEASED, driver).facts["how"] == "saved"
+    wait_until(lambda: (rows(log)[-1]["lr"], rows(log)[-1]["gpus"]) == (0.2, [worse]), "the better trial there", driver)
     at = lines(log)
     wait_until(lambda: lines(log) > at + 6, "the better trial to go on", driver)
-    assert {(row["lr"], tuple(row["gpus"])) for row in rows(log)[at:]} == {(0.2, (1,))}
+    assert {(row["lr"], tuple(row["gpus"])) for row in rows(log)[at:]} == {(0.2, (worse,))}
 
     lease = world.order("job-search", RUN, deadline_s=30, slots=world.slots[:2])
     wait_until(lambda: 0.1 in {row["lr"] for row in rows(log)[at:]}, "the paused trial to resume", driver)

@@ -25,6 +25,7 @@ pytestmark = [
 SCRIPTS = Path(__file__).parent / "scripts"
 SCRIPT = str(SCRIPTS / "elastic_steps.py")
 STEPS = 120
+DIGITS = str(Path(__file__).parents[2] / "benchmarks" / "elastic" / "script.py")
 CYCLES, PAUSES = 20, 5
 
 
@@ -121,17 +122,18 @@ def test_the_restart_is_plain_and_loses_nothing(
     assert_whole(tmp_path, driver)
 
 
-def test_many_resizes_beside_strays(world: LeaseWorld, tmp_path: Path) -> None:
-    """Leaves the cluster with one slot less: the last line shows that the strays would have started."""
-    run = tmp_path / "run"
-    lease = world.grant("job-churn")
-    driver = world.start(lease, run, [SCRIPT, str(run), "1000000", "obeys"])
+@pytest.mark.parametrize("kind", ["PyTorch", "without PyTorch"])
+def test_many_resizes_beside_strays(world: LeaseWorld, tmp_path: Path, kind: str) -> None:
+    run, job = tmp_path / "run", f"job-churn-{kind[:2]}"
+    lease = world.grant(job)
+    argv = [DIGITS, str(run)] if kind == "PyTorch" else [SCRIPT, str(run), "1000000", "obeys"]
+    driver = world.start(lease, run, argv)
     world.wait_said(lease, STARTED, driver)
     stray, group = stray_actor(), placement_group([{"GPU": 1}], name="stray-group")
     groups, node = world.groups(), ray.get_runtime_context().get_node_id()
 
     def settled(order: str, slots: tuple[SlotRef, ...], awaited: str) -> None:
-        lease = world.order("job-churn", order, deadline_s=60, slots=slots)
+        lease = world.order(job, order, deadline_s=60, slots=slots)
         world.wait_said(lease, RELEASED, driver)
         world.wait_said(lease, awaited, driver)
         assert world.slot_states() == ["CREATED"] * 2 and world.groups() == groups
@@ -147,18 +149,25 @@ def test_many_resizes_beside_strays(world: LeaseWorld, tmp_path: Path) -> None:
         more_steps(run, driver, 15)
         settled(PREEMPT, world.slots, RELEASED)
         standing = lines(run / STEPS_FILE)
-        lease = world.order("job-churn", RUN, slots=world.slots)
+        lease = world.order(job, RUN, slots=world.slots)
         world.wait_said(lease, STARTED, driver)
         assert lines(run / STEPS_FILE) >= standing
     more_steps(run, driver, 15)
     end(driver, signal.SIGKILL)
     count = recount_run(run)
     assert (count.recomputed, count.missing, count.changed) == (0, 0, 0) and count.distinct > 15 * (2 * CYCLES + PAUSES)
-    starts = [said for said in world.said("job-churn") if said.what == STARTED]
+    starts = [said for said in world.said(job) if said.what == STARTED]
     kept = [said.facts["kept"] for said in starts if said.facts["kept"]]
     print(f"{count.distinct} steps, {len(starts)} starts, {len(kept)} with kept processes")
     assert len(kept) == 2 * CYCLES
+    ray.kill(stray)
+    remove_placement_group(group)
 
+
+def test_the_strays_would_start_on_a_gpu_that_nobody_holds(world: LeaseWorld) -> None:
+    """The last one: it leaves the cluster with one slot less."""
+    stray, group = stray_actor(), placement_group([{"GPU": 1}], name="stray-group")
+    assert not has_started(stray) and not is_created(group)
     remove_placement_group(ray.util.get_placement_group(f"test-slot:{0}"))
     wait_until(lambda: has_started(stray) or is_created(group), "a stray on the GPU that was held", None)
     ray.kill(stray)

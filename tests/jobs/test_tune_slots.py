@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -27,9 +28,17 @@ class Broker:
     def lease(self) -> Lease:
         return self.book.lease
 
+    def keep(self, *numbers: int) -> None:
+        """The next lease, of these slots only."""
+        old = self.book.lease
+        self.book.resize(replace(old, epoch=old.epoch + 1, slots=tuple(old.slots[n] for n in numbers)))
+
     def ask(self, method: str, *args: Any) -> Any:
         if method == "release":
             return self.book.release(args[0])
+        if method == "move":
+            moved = self.book.move(args[0])
+            return tuple(ref for ref in self.book.lease.slots if ref.slot in moved)
         claim = self.book.claim(args[0], args[1], "", Wish(1, 1, args[2]))
         if not claim.wanted:
             self.book.release(claim.id)
@@ -41,9 +50,9 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slot_resources, "ASK_EVERY_S", 0.0)
 
 
-def manager(slots: int, asked: list[str] | None = None) -> LeaseResourceManager:
+def manager(slots: int, asked: list[str] | None = None, broker: Broker | None = None) -> LeaseResourceManager:
     told = asked if asked is not None else []
-    return LeaseResourceManager(cast(SlotAccess, Broker(slots)), lambda: told.append("demand"))
+    return LeaseResourceManager(cast(SlotAccess, broker or Broker(slots)), lambda: told.append("demand"))
 
 
 def acquire(resources: LeaseResourceManager, request: Any) -> AcquiredSlot | None:
@@ -78,6 +87,39 @@ def test_a_slot_that_was_ready_but_not_used_is_given_back() -> None:
     resources.cancel_resource_request(WHOLE)
     assert resources.held == {}
     assert not resources.has_resources_ready(WHOLE)
+
+
+def test_the_better_trial_keeps_its_place_while_it_moves() -> None:
+    """The worse trial sits in the one slot that is left; nobody else gets that place between the end of the one process and the next."""
+    broker = Broker(2)
+    resources = manager(2, broker=broker)
+    worse, better = acquire(resources, WHOLE), acquire(resources, WHOLE)
+    assert worse is not None and better is not None
+    broker.book.claims[worse.claim].owner, broker.book.claims[better.claim].owner = "worse", "better"
+    broker.book.rank(["better", "worse"])
+    broker.keep(0)
+    resources.request_resources(WHOLE)
+    assert not resources.has_resources_ready(WHOLE)
+    resources.free_resources(better)
+    assert broker.book.outside() == {} and not broker.book.claims[worse.claim].wanted
+    moved = resources.acquire_resources(WHOLE)
+    assert (moved.claim, moved.slot.slot) == (better.claim, "n/0")
+    resources.request_resources(WHOLE)
+    resources.free_resources(worse)
+    assert not resources.has_resources_ready(WHOLE)
+    resources.free_resources(moved)
+    assert resources.acquire_resources(WHOLE).slot.slot == "n/0"
+
+
+def test_a_trial_that_moves_but_is_over_leaves_its_place_to_nobody_when_nobody_waits() -> None:
+    broker = Broker(2)
+    resources = manager(2, broker=broker)
+    acquire(resources, WHOLE)
+    second = acquire(resources, WHOLE)
+    assert second is not None
+    broker.keep(0)
+    resources.free_resources(second)
+    assert len(resources.held) == len(broker.book.claims) == 1
 
 
 def test_the_end_of_a_search_frees_everything() -> None:

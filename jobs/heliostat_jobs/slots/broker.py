@@ -111,6 +111,13 @@ class SlotBroker:
         (await self._book()).release(claim_id)
         self._tell()
 
+    async def move(self, claim_id: str) -> tuple[SlotRef, ...]:
+        """A trial's process has ended. The slots that its claim should be in, when those are others; else the claim is over."""
+        book = await self._book()
+        moved = book.move(claim_id)
+        self._tell()
+        return _refs(book, book.claims[claim_id]) if moved else ()
+
     async def claim_lease(self, claim_id: str, known_epoch: int, timeout_s: float) -> Lease | None:
         """The claim's lease when its epoch is another one than this, or after the time; None when the claim is over."""
         book = await self._book()

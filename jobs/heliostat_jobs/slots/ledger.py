@@ -136,6 +136,15 @@ class SlotLedger:
         if claim is not None and epoch >= claim.epoch:
             claim.occupied = set(claim.wanted)
 
+    def move(self, claim_id: str) -> tuple[str, ...]:
+        """Its one process has ended: the slots where the claim goes on; () when it has none any more, and then it is over."""
+        claim = self.claims.get(claim_id)
+        if claim is None or not claim.wanted or set(claim.wanted) == claim.occupied:
+            self.release(claim_id)
+            return ()
+        claim.occupied = set(claim.wanted)
+        return claim.wanted
+
     def resize(self, lease: Lease) -> None:
         """The scheduler's newest word. Loads keep their slots: plain tasks are rigid."""
         if lease.epoch <= self.lease.epoch:

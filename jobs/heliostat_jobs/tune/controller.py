@@ -2,7 +2,7 @@
 
 Theory: the job's slot broker plans which claim keeps which slots when the lease changes, best trial first. This controller carries
 the plan out for trials that hold a slot themselves: one that has to leave reports once more, its checkpoint is kept, its actor ends,
-and it waits in the queue like any other trial until there is a slot. Trainers inside trials obey the broker by themselves
+and it waits for the next slot, before trials that have not begun, the best one first. Trainers inside trials obey the broker by themselves
 (`heliostat_jobs.train`): their trials wait in place, without workers. When nobody is left in the slots that were taken away, the
 search's own state is saved and the order is acked.
 
@@ -37,6 +37,7 @@ from heliostat_jobs.tune.tune_private import (
     TrialScheduler,
     TuneController,
     is_function_trainable,
+    waiting_actors,
 )
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_DEADLINE_S = 60.0
 IDLE_S = 0.1
 TELL_EVERY_S = 1.0
+RANK_EVERY_S = 0.1
 LAST_WORDS_S = 5.0
 OURS = frozenset(
     (
@@ -52,8 +54,11 @@ OURS = frozenset(
         "_resources",
         "_mode",
         "_leaving",
+        "_requeued",
         "_order",
         "_told_at_s",
+        "_ranking",
+        "_ranked_at_s",
         "_started_epoch",
         "_obeyed",
         "_link",
@@ -85,8 +90,11 @@ class SlotTuneController(TuneController):  # type: ignore[misc]  # Ray is untype
         self._resources = LeaseResourceManager(self._access, self._ask_for_gpus)
         self._mode = mode_of_search.get() or getattr(kwargs.get("scheduler"), "_mode", None)
         self._leaving: set[Trial] = set()
+        self._requeued: set[Trial] = set()
         self._order: Order | None = None
         self._told_at_s = 0.0
+        self._ranking: list[str] = []
+        self._ranked_at_s = 0.0
         self._started_epoch = -1
         lease = self._access.lease()
         self._obeyed = lease
@@ -101,6 +109,7 @@ class SlotTuneController(TuneController):  # type: ignore[misc]  # Ray is untype
             self._notice()
             self._obey()
         super().step()
+        self._tell_ranking()
         self._tell_now_and_then()
         if not self._actor_manager.num_live_actors:
             time.sleep(IDLE_S)  # with nothing to wait for, the base class does not wait
@@ -182,9 +191,24 @@ class SlotTuneController(TuneController):  # type: ignore[misc]  # Ray is untype
         self._cached_trial_decisions.pop(trial.trial_id, None)
         self._queued_trial_decisions.pop(trial.trial_id, None)
         self._set_trial_status(trial, Trial.PENDING)
-        self._pending_trials_list.remove(trial)
-        self._pending_trials_list.insert(0, trial)
+        self._requeued.add(trial)
         logger.info("trial %s leaves its slot and waits for the next", trial.trial_id)
+
+    def _maybe_add_actors(self) -> None:
+        """Trials that had to leave wait for slots before all others, whatever waited when they came."""
+        self._requeued = {trial for trial in self._requeued if trial.status == Trial.PENDING}
+        for trial in self._requeued:
+            if trial not in self._staged_trials and trial not in self._trial_to_actor:
+                self._staged_trials.add(trial)
+                self._actor_cache.increase_max(trial.placement_group_factory)
+                self._schedule_trial_actor(trial)
+        super()._maybe_add_actors()
+        if not self._requeued:
+            return
+        place = {name: n for n, name in enumerate(self._standings())}
+        first = {self._trial_to_actor.get(trial): place[trial.trial_id] for trial in self._requeued}
+        for actors in waiting_actors(self._actor_manager):
+            actors.sort(key=lambda actor: first.get(actor, len(place)))
 
     def _ask_for_gpus(self) -> None:
         """Before the first trial with a GPU: say how many may run at once; a job that declared nothing waits for its lease."""
@@ -251,13 +275,23 @@ class SlotTuneController(TuneController):  # type: ignore[misc]  # Ray is untype
             for rank, (slot, trial) in enumerate(rows)
         ]
 
+    def _tell_ranking(self) -> None:
+        """The broker hears of a changed order soon: it may see the next lease before this controller does."""
+        now_s = time.monotonic()
+        if now_s - self._ranked_at_s < RANK_EVERY_S:
+            return
+        self._ranked_at_s = now_s
+        order = self._standings()
+        if order != self._ranking:
+            self._ranking = order
+            self._access.tell("rank", order)
+
     def _tell_now_and_then(self) -> None:
         now_s = time.monotonic()
         if now_s - self._told_at_s < TELL_EVERY_S:
             return
         self._told_at_s = now_s
-        order = self._standings()
-        self._access.tell("rank", order)
+        order = self._ranking
         facts: Facts = {
             "training": True,
             "trials": len(self._trials),

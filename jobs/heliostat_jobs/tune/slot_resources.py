@@ -111,7 +111,7 @@ class LeaseResourceManager(ResourceManager):  # type: ignore[misc]
 
     def free_resources(self, acquired_resource: Any) -> None:
         if isinstance(acquired_resource, AcquiredSlot):
-            self._release(acquired_resource)
+            self._move_or_release(acquired_resource)
         else:
             self._without_gpus.free_resources(acquired_resource)
 
@@ -143,6 +143,19 @@ class LeaseResourceManager(ResourceManager):  # type: ignore[misc]
         acquired = AcquiredSlot(resource_request, claim, slots[0], gpus)
         self.held[claim] = acquired
         return [acquired]
+
+    def _move_or_release(self, acquired: AcquiredSlot) -> None:
+        """A trial that has left its slot because its place is now another one keeps that place: whoever waits first gets it."""
+        request = acquired.resource_request
+        ready = self._ready.setdefault(request, [])
+        if self.held.get(acquired.claim) is not acquired or self._waiting[request] <= len(ready):
+            self._release(acquired)
+            return
+        slots: tuple[SlotRef, ...] = self._access.ask("move", acquired.claim)
+        del self.held[acquired.claim]
+        if slots:
+            moved = self.held[acquired.claim] = AcquiredSlot(request, acquired.claim, slots[0], acquired.gpus)
+            ready.append(moved)
 
     def _release(self, acquired: AcquiredSlot) -> None:
         if self.held.pop(acquired.claim, None) is not None:

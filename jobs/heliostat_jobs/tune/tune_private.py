@@ -5,6 +5,8 @@ tests/contracts/test_ray_tune_private.py holds each: existence, signature and th
 
 from __future__ import annotations
 
+from typing import Any
+
 from ray.air.execution import PlacementGroupResourceManager, ResourceManager
 from ray.air.execution.resources.request import AcquiredResources, ResourceRequest
 from ray.tune.execution.tune_controller import TuneController
@@ -33,4 +35,10 @@ __all__ = [
     "TuneController",
     "in_tune_session",
     "is_function_trainable",
+    "waiting_actors",
 ]
+
+
+def waiting_actors(manager: Any) -> list[list[Any]]:  # Any: a RayActorManager and its TrackedActors
+    """For each request for resources the actors that wait for it, in the order in which they get it. The lists are the manager's own."""
+    return list(manager._resource_request_to_pending_actors.values())

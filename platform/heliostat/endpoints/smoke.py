@@ -1,11 +1,13 @@
 """The smoke request: a real inference through the endpoint's own door, pinned to one version, before traffic may follow.
 
 It speaks the Open Inference Protocol with one row of zeros, as the signature says. Whoever answers it with outputs has loaded
-the model, knows the gateway, and computes.
+the model, knows the gateway, and computes. A door that is not there yet says nothing about the version: Serve's proxies and gateways
+hear of a new route a moment after it was put, later on a busy machine, so the request is repeated for a while.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +21,10 @@ from heliostat.endpoints.steps import SmokeResult
 
 TIMEOUT_S = 30.0
 PIN_HEADER = "X-Heliostat-Version"
+NO_DOOR = frozenset((404, 502, 503, 504))
+"""What a proxy or a gateway answers that does not know the route or the version yet, or has just lost its replica."""
+DOOR_TRIES = 40
+DOOR_PAUSE_S = 0.5
 INTEGERS = ("INT", "UINT")
 
 
@@ -45,24 +51,35 @@ class SmokeRequest:
         return {"inputs": [_zeros(tensor) for tensor in Signature.from_json(self.signature).inputs]}
 
 
+Pause = Callable[[float], None]
 Send = Callable[[SmokeRequest], str]
 """Sends it; returns "" when it was answered as it should be, else what was wrong."""
 
 
-def send(request: SmokeRequest) -> str:
+def send(request: SmokeRequest, post: Callable[..., httpx.Response] = httpx.post, pause: Pause = time.sleep) -> str:
+    for _ in range(DOOR_TRIES - 1):
+        trouble, no_door = _try(request, post)
+        if not no_door:
+            return trouble
+        pause(DOOR_PAUSE_S)
+    return _try(request, post)[0]
+
+
+def _try(request: SmokeRequest, post: Callable[..., httpx.Response]) -> tuple[str, bool]:
+    """What was wrong, and whether that was only that nobody stood at the door."""
     try:
-        reply = httpx.post(
-            request.url, json=request.body(), headers=request.headers, timeout=TIMEOUT_S, trust_env=False
-        )
+        reply = post(request.url, json=request.body(), headers=request.headers, timeout=TIMEOUT_S, trust_env=False)
     except httpx.HTTPError as error:
-        return f"No answer from {request.url}: {type(error).__name__} {error}"
+        text = f"No answer from {request.url}: {type(error).__name__} {error}"
+        return text, isinstance(error, httpx.ConnectError | httpx.RemoteProtocolError)
     if reply.status_code != httpx.codes.OK:
-        return f"HTTP {reply.status_code} from {request.url}: {reply.text[:2000]}"
+        text = f"HTTP {reply.status_code} from {request.url}: {reply.text[:2000]}"
+        return text, reply.status_code in NO_DOOR
     try:
         outputs = reply.json().get("outputs")
     except ValueError:
         outputs = None
-    return "" if outputs else f"The answer has no outputs: {reply.text[:2000]}"
+    return ("" if outputs else f"The answer has no outputs: {reply.text[:2000]}"), False
 
 
 class SmokeDesk:

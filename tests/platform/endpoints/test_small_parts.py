@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from heliostat.client.endpoints import Endpoints, replica_range
 from heliostat.client.prediction import Predictor, named, plain
 from heliostat.endpoints import access_log
 from heliostat.endpoints.render import Folders
-from heliostat.endpoints.smoke import SmokeRequest
+from heliostat.endpoints.smoke import DOOR_PAUSE_S, DOOR_TRIES, SmokeRequest, send
 from heliostat.endpoints.usage import Collector, add_up
 from heliostat.endpoints.wishes import Calm
 from heliostat.endpoints.writer import contains
@@ -153,6 +154,53 @@ def test_a_smoke_request_is_one_row_of_zeros() -> None:
         ("t", [1, 1], [""]),
         ("n", [1], [0]),
     ]
+
+
+def smoke(*answers: httpx.Response | Exception) -> tuple[str, int, list[float]]:
+    """What became of it, how many answers it took, and the pauses; the last answer is repeated."""
+    given, pauses = list(answers), list[float]()
+    asked = 0
+
+    def post(*_: Any, **__: Any) -> httpx.Response:
+        nonlocal asked
+        asked += 1
+        answer = given.pop(0) if len(given) > 1 else given[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    signature = {"inputs": [{"name": "x", "dtype": "FP32", "shape": [-1, 2]}]}
+    signature["outputs"] = [{"name": "y", "dtype": "FP32", "shape": [-1]}]
+    trouble = send(SmokeRequest("http://h:1", "e", 2, "m", signature, "hk_x"), post, pauses.append)
+    return trouble, asked, pauses
+
+
+ANSWERED = httpx.Response(200, json={"outputs": [{"name": "y"}]})
+
+
+def test_a_smoke_request_waits_for_the_door() -> None:
+    not_yet = httpx.Response(404, text="Path '/endpoints/e' not found.")
+    assert smoke(not_yet, httpx.ConnectError("refused"), httpx.Response(503), ANSWERED) == ("", 4, [DOOR_PAUSE_S] * 3)
+
+
+def test_a_smoke_request_gives_up_a_door_that_never_opens() -> None:
+    trouble, asked, pauses = smoke(httpx.Response(404, text="not found"))
+    assert (asked, len(pauses)) == (DOOR_TRIES, DOOR_TRIES - 1) and "HTTP 404" in trouble and "not found" in trouble
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (httpx.Response(500, text="the model broke"), "the model broke"),
+        (httpx.Response(400, text="wrong shape"), "wrong shape"),
+        (httpx.Response(200, json={"outputs": []}), "no outputs"),
+        (httpx.Response(200, text="<html>"), "no outputs"),
+        (httpx.ReadTimeout("30 s"), "ReadTimeout"),
+    ],
+)
+def test_a_smoke_request_that_was_answered_is_not_repeated(answer: httpx.Response | Exception, words: str) -> None:
+    trouble, asked, pauses = smoke(answer, ANSWERED)
+    assert words in trouble and (asked, pauses) == (1, [])
 
 
 # ---- predictions of the SDK --------------------------------------------------------------------------------------------------
