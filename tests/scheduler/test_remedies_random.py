@@ -6,6 +6,8 @@ from random import Random
 
 import pytest
 from heliostat_scheduler.core import Policy, Preemptibility, Remedy
+from heliostat_scheduler.core.remedies import explain
+from heliostat_scheduler.simulator.load.latency import LoadCluster
 
 from tests.scheduler.typed import starts, typed
 from tests.scheduler.world import FIXED, SEMI, World, job, node, queue
@@ -57,3 +59,20 @@ def test_what_is_advised_works(seed: int) -> None:
                 tried = crowded(seed)
                 typed(tried, remedy.command)
                 assert starts(tried, job_id) - {job_id} == set(remedy.evicts), f"{job_id}: {remedy}"
+
+
+@pytest.mark.parametrize("seed", range(100, 160))
+def test_short_cuts_change_no_answer(seed: int) -> None:
+    made = crowded(seed)
+    for job_id in sorted(set(made.specs) - set(made.held)):
+        engine, now = made.engine, made.now
+        assert explain(engine, job_id, now) == explain(engine, job_id, now, thorough=True), job_id
+
+
+def test_short_cuts_change_no_answer_in_a_large_cluster() -> None:
+    cluster = LoadCluster(gpus=160, pending=400, queues=8, seed=1)
+    engine, now = cluster.engine, cluster.now_ms
+    digest = engine.digest()
+    for job_id in Random(1).sample(sorted(engine.state.waiting.keys), 12):
+        assert explain(engine, job_id, now) == explain(engine, job_id, now, thorough=True), job_id
+    assert engine.digest() == digest, "who asks changes nothing"

@@ -20,7 +20,7 @@ from heliostat_scheduler.core.decisions import Plan
 from heliostat_scheduler.core.digest import Digest, policy_digest
 from heliostat_scheduler.core.events import Event
 from heliostat_scheduler.core.explain import Explanation
-from heliostat_scheduler.core.forking import fork_state
+from heliostat_scheduler.core.forking import branch_state, fork_state
 from heliostat_scheduler.core.growth import complete_gangs, grow
 from heliostat_scheduler.core.model import Policy, QueueSpec
 from heliostat_scheduler.core.reasons import Reason
@@ -105,19 +105,18 @@ class Engine:
         state = self.state
         if state.recheck_at is not None and state.recheck_at <= now_ms:
             state.stale = True
+        due: dict[str, None] = {}  # each job once, however many of its times have come
         while state.timers and state.timers[0][0] <= now_ms:
-            _, job_id = heapq.heappop(state.timers)
+            due[heapq.heappop(state.timers)[1]] = None
+        for job_id in due:
             if not job_id:
                 self._forget_down(now_ms)
                 continue
             rec = state.book.jobs.get(job_id)
             if rec is None:
                 continue
-            if rec.phase in HOLDING:
-                state.stale = True
-                continue
-            state.unsettle(rec)
-            state.settle(rec, now_ms)
+            if rec.phase not in HOLDING:
+                state.resettle(rec, now_ms)
             state.stale = True
 
     def _forget_down(self, now_ms: int) -> None:
@@ -204,6 +203,12 @@ class Engine:
         """An independent copy, for simulation."""
         twin = Engine()
         twin.state = fork_state(self.state)
+        return twin
+
+    def branch(self) -> Engine:
+        """A copy that is good while this engine is left alone; costs little however many jobs there are."""
+        twin = Engine()
+        twin.state = branch_state(self.state)
         return twin
 
     def digest(self) -> str:

@@ -1,9 +1,14 @@
-"""An independent copy of a state, for simulation: what can be shared (frozen records) is shared."""
+"""A copy of a state, for simulation: what can be shared (frozen records) is shared.
+
+A *fork* is independent. A *branch* copies the record of a job when somebody first looks at it, so it costs little however many jobs
+there are, and is good only as long as nobody changes the state that it came from.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, ItemsView, Iterator, ValuesView
 from dataclasses import fields, replace
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -14,9 +19,81 @@ from heliostat_scheduler.core.tree import QueueTree
 _values: Callable[[JobRec], tuple[Any, ...]] = attrgetter(*(field.name for field in fields(JobRec)))  # Any: its fields
 
 
+def copy_of(rec: JobRec) -> JobRec:
+    """Equal and independent; copy.copy costs five times as much."""
+    return JobRec(*_values(rec))
+
+
+class Copies(dict[str, JobRec]):
+    """The jobs of a branch: those that were looked at are in it, the others still in `_rest`."""
+
+    __slots__ = ("_rest",)
+
+    def __init__(self, source: dict[str, JobRec]) -> None:
+        super().__init__()
+        self._rest: dict[str, JobRec] = dict(source.everything() if isinstance(source, Copies) else source)
+
+    def everything(self) -> Iterator[tuple[str, JobRec]]:
+        """All records as they are, without copying any."""
+        return chain(dict.items(self), self._rest.items())
+
+    def __missing__(self, job_id: str) -> JobRec:
+        rec = self[job_id] = copy_of(self._rest.pop(job_id))
+        return rec
+
+    def __setitem__(self, job_id: str, rec: JobRec) -> None:
+        self._rest.pop(job_id, None)
+        super().__setitem__(job_id, rec)
+
+    def __delitem__(self, job_id: str) -> None:
+        if self._rest.pop(job_id, None) is None:
+            super().__delitem__(job_id)
+
+    def __contains__(self, job_id: object) -> bool:
+        return super().__contains__(job_id) or job_id in self._rest
+
+    def __len__(self) -> int:
+        return super().__len__() + len(self._rest)
+
+    def __iter__(self) -> Iterator[str]:
+        return chain(list(super().__iter__()), list(self._rest))
+
+    def get(self, job_id: str, default: Any = None) -> Any:  # Any: as dict has it
+        return self[job_id] if job_id in self else default  # noqa: SIM401  (dict.get knows nothing of _rest)
+
+    def values(self) -> ValuesView[JobRec]:
+        self._copy_all()
+        return super().values()
+
+    def items(self) -> ItemsView[str, JobRec]:
+        self._copy_all()
+        return super().items()
+
+    def _copy_all(self) -> None:
+        rest, self._rest = self._rest, {}
+        for job_id, rec in rest.items():
+            super().__setitem__(job_id, copy_of(rec))
+
+
 def fork_state(state: State) -> State:
+    return _twin(state, {job_id: copy_of(rec) for job_id, rec in _all(state.book.jobs)})
+
+
+def branch_state(state: State) -> State:
+    twin = _twin(state, Copies(state.book.jobs))
+    # what was looked up about leases stays true until one of them changes
+    twin.book.version, twin.book.leaf_version = state.book.version, state.book.leaf_version.copy()
+    twin.pools, twin.largest_holders = state.pools.copy(), state.largest_holders.copy()
+    return twin
+
+
+def _all(jobs: dict[str, JobRec]) -> Iterator[tuple[str, JobRec]]:
+    return jobs.everything() if isinstance(jobs, Copies) else iter(jobs.items())
+
+
+def _twin(state: State, jobs: dict[str, JobRec]) -> State:
     twin = State(state.policy, ())
-    twin.book = _fork_book(state.book)
+    twin.book = _twin_of_book(state.book, jobs)
     twin.waiting = state.waiting.copy()
     twin.cycle, twin.now_ms = state.cycle, state.now_ms
     twin.stale, twin.recheck_at = state.stale, state.recheck_at
@@ -38,11 +115,9 @@ def fork_state(state: State) -> State:
     return twin
 
 
-def _fork_book(book: Book) -> Book:
-    twin = Book(_fork_tree(book.tree))
-    twin.jobs = {
-        job_id: JobRec(*_values(rec)) for job_id, rec in book.jobs.items()
-    }  # copy.copy costs five times as much
+def _twin_of_book(book: Book, jobs: dict[str, JobRec]) -> Book:
+    twin = Book(_twin_of_tree(book.tree))
+    twin.jobs = jobs
     twin.nodes = {node_id: replace(rec) for node_id, rec in book.nodes.items()}
     twin.blocked, twin.slot_home = book.blocked.copy(), book.slot_home.copy()
     twin.now, twin.soon = book.now.copy(), book.soon.copy()
@@ -51,11 +126,11 @@ def _fork_book(book: Book) -> Book:
     twin.holding = {queue: members.copy() for queue, members in book.holding.items()}
     twin.claimants, twin.leavers = book.claimants.copy(), book.leavers.copy()
     twin.user_plan, twin.user_used = book.user_plan.copy(), book.user_used.copy()
-    twin.touched, twin.nodes_touched = set(book.jobs), set(book.nodes)
+    twin.touched, twin.nodes_touched = set(jobs), set(book.nodes)
     return twin
 
 
-def _fork_tree(tree: QueueTree) -> QueueTree:
+def _twin_of_tree(tree: QueueTree) -> QueueTree:
     twin = QueueTree(tree.specs)
     for old, new in ((tree.root, twin.root), *((node, twin.by_name[name]) for name, node in tree.by_name.items())):
         new.used, new.plan, new.core, new.want = old.used.copy(), old.plan.copy(), old.core.copy(), old.want.copy()

@@ -20,7 +20,7 @@ from heliostat_scheduler.core.judge import room_in, rule_reason, structural_reas
 from heliostat_scheduler.core.model import PRIORITY_CLASSES, JobSpec, NodeSpec, SlotSpec
 from heliostat_scheduler.core.reasons import Reason, ReasonCode, Remedy, RemedyKind, amount, decimal, sentence
 from heliostat_scheduler.core.tree import QueueNode
-from heliostat_scheduler.core.trial import TIME_CODES, Passed, attempt, pass_time
+from heliostat_scheduler.core.trial import TIME_CODES, Bench, Passed, pass_time
 
 if TYPE_CHECKING:
     from heliostat_scheduler.core.engine import Engine
@@ -32,12 +32,15 @@ MAX_COMBINED = 12
 STRUCTURAL = frozenset({ReasonCode.NEVER_FITS, ReasonCode.FLAVOR_MISMATCH})
 
 
-def explain(engine: Engine, job_id: str, now_ms: int) -> Explanation:
-    """The reason, the constraints and the tried remedies of a waiting job. Raises KeyError for an unknown or running job."""
+def explain(engine: Engine, job_id: str, now_ms: int, thorough: bool = False) -> Explanation:
+    """The reason, the constraints and the tried remedies of a waiting job. Raises KeyError for an unknown or running job.
+
+    thorough: without short cuts (see `Bench`).
+    """
     rec = engine.state.book.jobs.get(job_id)
     if rec is None or rec.phase in HOLDING:
         raise KeyError(f"job {job_id} does not wait")
-    copy = engine.fork()
+    copy = engine.branch()
     copy.decide(now_ms)
     rec = copy.state.book.jobs[job_id]
     why = copy.reason(job_id)
@@ -45,7 +48,7 @@ def explain(engine: Engine, job_id: str, now_ms: int) -> Explanation:
         soon = Remedy(RemedyKind.WAIT, "wait", "it starts with the next decision", at_ms=now_ms)
         return Explanation(job_id, Reason(ReasonCode.STARTING), (), (soon,), None, now_ms, now_ms)
     passed = pass_time(copy, job_id, why, now_ms) if why.code in TIME_CODES else None
-    told = tuple(_Ideas(copy, rec, why, now_ms).remedies(passed))
+    told = tuple(_Ideas(copy, rec, why, now_ms, thorough).remedies(passed))
     start = passed.at_ms if passed is not None and passed.still is None else None
     return Explanation(job_id, why, checks_of(copy.state, rec), told, copy.position(job_id), start, now_ms)
 
@@ -53,8 +56,10 @@ def explain(engine: Engine, job_id: str, now_ms: int) -> Explanation:
 class _Ideas:
     """The ideas for one job, in the order in which they are worth trying."""
 
-    def __init__(self, engine: Engine, rec: JobRec, why: Reason, now_ms: int) -> None:
+    def __init__(self, engine: Engine, rec: JobRec, why: Reason, now_ms: int, thorough: bool) -> None:
         self.engine = engine
+        self.thorough = thorough
+        self.bench = Bench(engine, rec.id, now_ms, thorough)
         self.rec = rec
         self.spec = rec.spec
         self.why = why
@@ -109,21 +114,21 @@ class _Ideas:
 
     # -- trying
 
-    def _try(self, action: str, command: str, text: str, *changes: ev.Event) -> Remedy | None:
-        outcome = attempt(self.engine, self.spec.id, changes, self.now_ms)
+    def _try(self, action: str, command: str, text: str, *changes: ev.Event, harmless: bool = False) -> Remedy | None:
+        outcome = self.bench.attempt(changes, harmless)
         if not outcome.started:
             return None
         return Remedy(RemedyKind.APPLY, action, text, command, evicts=outcome.evicts)
 
-    def _try_spec(self, action: str, spec: JobSpec) -> Remedy | None:
+    def _try_spec(self, action: str, spec: JobSpec, harmless: bool) -> Remedy | None:
         command, text = edit_command(self.spec, spec)
-        return self._try(action, command, text, ev.JobChanged(spec))
+        return self._try(action, command, text, ev.JobChanged(spec), harmless=harmless)
 
     def _first(self, action: str, specs: Iterable[JobSpec]) -> Iterator[Remedy]:
         """The first of these that starts the job; if that displaces somebody, the first that displaces nobody as well."""
         told = False
         for spec in specs:
-            found = self._try_spec(action, spec)
+            found = self._try_spec(action, spec, harmless=told)
             if found is not None and not (told and found.evicts):
                 yield found
                 told = True
@@ -156,12 +161,13 @@ class _Ideas:
 
     def _there(self, *changes: ev.Event) -> _Ideas | None:
         """The same job after these changes and a cycle, if it waits then."""
-        copy = self.engine.fork()
+        copy = self.engine.branch()
         for change in changes:
             copy.apply(change, self.now_ms)
         copy.decide(self.now_ms)
         why = copy.reason(self.spec.id)
-        return None if why is None else _Ideas(copy, copy.state.book.jobs[self.spec.id], why, self.now_ms)
+        rec = copy.state.book.jobs[self.spec.id]
+        return None if why is None else _Ideas(copy, rec, why, self.now_ms, self.thorough)
 
     # -- one idea each
 
@@ -343,7 +349,7 @@ class _Ideas:
         wanted = -(-asked // (max(1, len(model.slots)) * 1000)) or 1
         for count in sorted({1, wanted}):
             added = [ev.NodeUp(twin(model, index)) for index in range(count)]
-            outcome = attempt(self.engine, self.spec.id, added, self.now_ms)
+            outcome = self.bench.attempt(added, harmless=True)
             if outcome.started and not outcome.evicts:
                 have = amount(len(model.slots) * 1000, model.flavor)
                 have = have if model.slots else f"{decimal(model.cpu_milli)} CPU"

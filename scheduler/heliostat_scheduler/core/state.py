@@ -144,11 +144,7 @@ class State:
             return
         if rec.id not in self.waiting.keys:
             self.waiting.enter(rec, self.order_key(rec, now_ms))
-            due = next_age_ms(rec.spec, self.policy, now_ms)
-            starved = next_starvation_ms(rec, self.policy, now_ms)
-            for time in (due, starved):
-                if time is not None:
-                    heapq.heappush(self.timers, (time, rec.id))
+            self._watch_age(rec, now_ms)
         if rec.phase is Phase.HELD or rec.claim or self.blocked_by(rec.spec) is not None:
             return
         if rec.retry_at > now_ms:
@@ -156,6 +152,21 @@ class State:
             return
         group = self.waiting.join(rec, self.signature(rec, now_ms))
         self._count_group(group, 1, new=len(group.members) == 1)
+
+    def resettle(self, rec: JobRec, now_ms: int) -> None:
+        """Time has passed for a waiting job: it may be due, have aged, or be starved."""
+        group = self.waiting.group_of.get(rec.id)
+        if group is not None and group.signature == self.signature(rec, now_ms):
+            self.waiting.rekey(rec, self.order_key(rec, now_ms))
+            self._watch_age(rec, now_ms)
+            return
+        self.unsettle(rec)
+        self.settle(rec, now_ms)
+
+    def _watch_age(self, rec: JobRec, now_ms: int) -> None:
+        for time in (next_age_ms(rec.spec, self.policy, now_ms), next_starvation_ms(rec, self.policy, now_ms)):
+            if time is not None:
+                heapq.heappush(self.timers, (time, rec.id))
 
     def unsettle(self, rec: JobRec) -> None:
         """Take a job out of its group and its queue's order."""

@@ -126,7 +126,7 @@ def _ends(engine: Engine, rec: JobRec, why: Reason, now_ms: int) -> Iterator[Rem
 def _grows(engine: Engine, rec: JobRec, changes: Sequence[ev.Event], now_ms: int) -> tuple[str, ...] | None:
     """Who loses GPUs when the job grows by these changes; None when it does not."""
     at_ms = max(now_ms, growth_due(rec, engine.state.policy))
-    copy = engine.fork()
+    copy = engine.branch()
     for change in changes:
         copy.apply(change, now_ms)
     ended = {change.job_id for change in changes if isinstance(change, ev.JobCancelled)}

@@ -1,25 +1,37 @@
-"""First pass of the study: the trace through the engine, writing down what an estimate may know, and a snapshot for each job that waits.
+"""First pass of the study: the trace through the engine, writing down what an estimate may know, and snapshots of jobs that wait.
 
-One folder per recording: `facts.jsonl` has the submissions, first starts and ends in their order, `<job>.z` the engine as it was when
-everything at the moment of the job's submission was decided and the job still waited. Only jobs that then waited more than a minute keep
-theirs. The engine runs with the shipped policy and is told nothing about run times, as it is live.
+One folder per recording: `facts.jsonl` has the submissions, starts, stops and ends in their order, `<job>.z` the engine as it was when
+everything at the moment of the job's submission was decided and the job still waited: of a seeded share of the jobs, of those of them
+that then waited more than a minute. The engine runs with the shipped policy. It is told the learned rest of each job, as it is live,
+or nothing (`ranked` false: an installation without the forecasting process).
 """
 
 from __future__ import annotations
 
 import json
 import zlib
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
 
 from heliostat_scheduler.core.model import TaskPlace
 from heliostat_scheduler.estimate.history import RunHistory
+from heliostat_scheduler.forecast.lengths import uniform
 from heliostat_scheduler.simulator.philly.data import PhillyJob
 from heliostat_scheduler.simulator.philly.heliostat import PhillyWorld
 from heliostat_scheduler.simulator.ranks import Ranks
 
 FACTS = "facts.jsonl"
+RECORDED = "recorded.json"
 LEAST_WAIT_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """How a folder was filled. share: of the jobs, those that may have a snapshot."""
+
+    share: float
+    ranked: bool
 
 
 class Unranked(Ranks):
@@ -32,9 +44,13 @@ class Unranked(Ranks):
 class Recorded(PhillyWorld):
     """PhillyWorld that keeps a snapshot for each job that waits."""
 
-    def __init__(self, jobs: list[PhillyJob], nodes: dict[str, int], folder: Path, facts: TextIO, name: str) -> None:
+    def __init__(
+        self, jobs: list[PhillyJob], nodes: dict[str, int], folder: Path, facts: TextIO, how: Recording, name: str
+    ) -> None:
         super().__init__(jobs, nodes, name=name)
-        self._ranks = Unranked(self.drive, RunHistory())
+        if not how.ranked:
+            self._ranks = Unranked(self.drive, RunHistory())
+        self._share = how.share
         self._folder = folder
         self._facts = facts
         self._fresh: list[str] = []
@@ -45,6 +61,7 @@ class Recorded(PhillyWorld):
     def started(self, job_id: str, places: tuple[TaskPlace, ...]) -> None:
         super().started(job_id, places)
         if job_id in self._begun:
+            self._note("resumed", job_id)
             return
         self._begun.add(job_id)
         self._note("started", job_id)
@@ -53,10 +70,15 @@ class Recorded(PhillyWorld):
             (self._folder / f"{job_id}.z").write_bytes(body)
             self.waited += 1
 
+    def stopped(self, job_id: str) -> None:
+        super().stopped(job_id)
+        self._note("stopped", job_id)
+
     def _submit(self, job: PhillyJob) -> None:
         super()._submit(job)
         self._note("submitted", job.id)
-        self._fresh.append(job.id)
+        if uniform(0, job.id) < self._share:
+            self._fresh.append(job.id)
 
     def _finish(self) -> None:
         before = len(self._done)
@@ -78,12 +100,22 @@ class Recorded(PhillyWorld):
         self._facts.write(json.dumps([self._now, what, job_id]) + "\n")
 
 
-def record(jobs: list[PhillyJob], nodes: dict[str, int], folder: Path, name: str = "eta, first pass") -> int:
-    """Fills the folder; how many jobs waited more than a minute."""
+def record(
+    jobs: list[PhillyJob], nodes: dict[str, int], folder: Path, how: Recording, name: str = "eta, first pass"
+) -> int:
+    """Fills the folder; how many snapshots there are."""
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{FACTS}.part"
     with part.open("w", encoding="utf-8") as facts:
-        world = Recorded(jobs, nodes, folder, facts, name)
+        world = Recorded(jobs, nodes, folder, facts, how, name)
         world.run()
+    (folder / RECORDED).write_text(json.dumps(asdict(how)), encoding="utf-8")
     part.rename(folder / FACTS)
     return world.waited
+
+
+def recorded(folder: Path) -> Recording | None:
+    """How the folder was filled; None: it is not."""
+    if not (folder / FACTS).is_file():
+        return None
+    return Recording(**json.loads((folder / RECORDED).read_text(encoding="utf-8")))
