@@ -11,6 +11,7 @@ from heliostat_scheduler.forecast.eta import Scored
 from heliostat_scheduler.simulator.eta.command import run
 from heliostat_scheduler.simulator.eta.scoring import corrected, difference
 from heliostat_scheduler.simulator.eta.telling import Told
+from heliostat_scheduler.simulator.tables import BadInput
 
 
 def trace(folder: Path, jobs: int = 90, seed: int = 2) -> Namespace:
@@ -25,13 +26,20 @@ def trace(folder: Path, jobs: int = 90, seed: int = 2) -> Namespace:
             f"j{index},{rng.choice('ab')},{at},{int(rng.lognormvariate(7.5, 1))},{rng.choice((1, 1, 2, 4, 8))}"
         )
     rows.write_text("\n".join(lines) + "\n")
-    return Namespace(trace=rows, vcs=vcs, record=folder / "record", apart=False, share=0.5, samples=3)
+    return Namespace(trace=rows, vcs=vcs, record=folder / "record", apart=False, unranked=False, share=0.5, samples=3)
 
 
-@pytest.mark.parametrize("apart", [False, True])
-def test_jobs_that_wait_are_told_when_they_start(tmp_path: Path, apart: bool) -> None:
+@pytest.mark.parametrize(
+    ("apart", "unranked"),
+    [
+        pytest.param(False, False, id="as live"),
+        pytest.param(False, True, id="nothing is expected of jobs"),
+        pytest.param(True, True, id="each tenant for itself"),
+    ],
+)
+def test_jobs_that_wait_are_told_when_they_start(tmp_path: Path, apart: bool, unranked: bool) -> None:
     asked = trace(tmp_path)
-    asked.apart = apart
+    asked.apart, asked.unranked = apart, unranked
     told = run(asked)
     ours, naive = told["told"], told["naive"]
     assert isinstance(ours, dict) and isinstance(naive, dict)
@@ -40,6 +48,9 @@ def test_jobs_that_wait_are_told_when_they_start(tmp_path: Path, apart: bool) ->
     assert ours["pinball_s"] < naive["pinball_s"]
     again = run(asked)
     assert {**again, "wall_s": 0} == {**told, "wall_s": 0}, "nothing is computed twice, and the answer stays"
+    asked.unranked = not unranked
+    with pytest.raises(BadInput, match="another folder"):
+        run(asked)
 
 
 def test_an_estimate_is_corrected_by_outcomes_from_before_it_only() -> None:
@@ -50,9 +61,7 @@ def test_an_estimate_is_corrected_by_outcomes_from_before_it_only() -> None:
     before, after = row(40, 1_000, 1_800), row(41, 3_000, 1_800)
     told = corrected([*early, before, after])
     assert told[-2].p90_ms == 900_000, "nobody has started yet"
-    assert told[-1].p90_ms is not None and 1_800_000 <= told[-1].p90_ms < 3_600_000, (
-        "thirty have, after twice as long; the tracker is still above their quantile"
-    )
+    assert told[-1].p90_ms is not None and 1_800_000 <= told[-1].p90_ms < 3_600_000, "thirty have, after twice as long"
 
 
 def test_the_interval_of_a_difference() -> None:

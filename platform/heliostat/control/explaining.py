@@ -76,7 +76,7 @@ def of_wanting(wanting: Wanting) -> dict[str, Any]:  # Any: JSON
 
 def of_submission(engine: Engine, spec: JobSpec, now_ms: int) -> dict[str, Any]:  # Any: JSON
     """What would happen to this job if it were submitted now, on a copy of the engine."""
-    engine = engine.fork()
+    engine = engine.branch()
     engine.apply(JobSubmitted(spec), now_ms)
     plan = engine.decide(now_ms)
     start = next((d for d in plan.decisions if isinstance(d, Start) and d.job_id == spec.id), None)

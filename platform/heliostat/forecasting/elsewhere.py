@@ -69,7 +69,7 @@ def _other_queues(engine: Engine, spec: JobSpec) -> list[str]:
 
 
 def _course(engine: Engine, spec: JobSpec, rest: Rest, now_ms: int, horizon_ms: int) -> Course:
-    copy = engine.fork()
+    copy = engine.branch()
     if copy.state.book.jobs[spec.id].spec != spec:
         copy.apply(JobChanged(spec), now_ms)
     grid = what.grid_for(engine, horizon_ms)

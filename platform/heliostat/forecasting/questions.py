@@ -21,6 +21,7 @@ from heliostat_scheduler.forecast import (
     estimates,
     futures,
     like_before,
+    ranked,
     running_jobs,
     waiting_jobs,
 )
@@ -92,10 +93,11 @@ def whatif(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
     events = edits.events_of(engine, asked, known.flavors)
     grid = what.grid_for(engine, horizon_ms)
     lengths = known.lengths.beside(running_jobs(engine, now_ms), now_ms)
+    expected = lengths.expected_ms if ranked(engine) else None
 
     def course(rest: Rest, seed: int, edit: Sequence[Event]) -> Course:
         coming = like_before(known.recent, rest, now_ms, horizon_ms, seed) if asked.get("arrivals") else []
-        return what.course_of(engine, now_ms, rest, coming, horizon_ms, edit, grid)
+        return what.course_of(engine, now_ms, rest, coming, horizon_ms, edit, grid, expected)
 
     rest = median(lengths)
     base, edited = both(lambda: course(rest, 0, ()), lambda: course(rest, 0, events))
@@ -121,7 +123,7 @@ def plan(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
     """What would happen to this job if it were submitted now: where, when, at what cost, and what would make it start sooner."""
     spec: JobSpec = codec.decode(JobSpec, asked["job"])
     told = explaining.of_submission(engine, spec, now_ms)
-    copy = engine.fork()
+    copy = engine.branch()
     copy.apply(JobSubmitted(spec), now_ms)
     courses = possible(copy, known, now_ms, HORIZON_MS, PLAN_BUDGET_S, frozenset({spec.id}))
     (raw,) = estimates(courses, [spec.id])

@@ -6,7 +6,8 @@ there are, and is good only as long as nobody changes the state that it came fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, ItemsView, Iterator, ValuesView
+from _collections_abc import dict_items, dict_values
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from itertools import chain
 from operator import attrgetter
@@ -61,11 +62,11 @@ class Copies(dict[str, JobRec]):
     def get(self, job_id: str, default: Any = None) -> Any:  # Any: as dict has it
         return self[job_id] if job_id in self else default  # noqa: SIM401  (dict.get knows nothing of _rest)
 
-    def values(self) -> ValuesView[JobRec]:
+    def values(self) -> dict_values[str, JobRec]:
         self._copy_all()
         return super().values()
 
-    def items(self) -> ItemsView[str, JobRec]:
+    def items(self) -> dict_items[str, JobRec]:
         self._copy_all()
         return super().items()
 

@@ -21,10 +21,10 @@ ENOUGH = 20
 QUEUE_ENOUGH = 60
 KEPT = 400
 LIMIT = 5.0
-"""Largest correction, as |log ratio|."""
+"""Largest anchor, as |log ratio|."""
 STEP = 0.3
 TRACKED = 2.0
-"""Step and bound of the tracker, as log ratio."""
+"""Step of the shift, and its largest distance from the anchor, as log ratio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +72,16 @@ def quantile(values: Sequence[float], q: float) -> float:
 class Correction:
     """Learns from estimates whose outcome is known. Feed it in the order in which the outcomes became known.
 
-    Two parts, both added to log(estimate): the quantile of what the last estimates missed by, and a tracker per queue that goes up by
-    STEP x q where the corrected estimate would have been too short and down by STEP x (1 - q) where it would have held (quantile tracking:
-    Gibbs and Candes 2021). So the share that holds comes back to q wherever the past as a whole does not fit the present.
+    Each queue has a shift, added to log(estimate). It goes up by STEP x q where the estimate as it would be told now would have been too
+    short, and down by STEP x (1 - q) where it would have held (quantile tracking: Gibbs and Candes 2021), so that the share that holds comes
+    back to q wherever the past does not fit the present. It begins at, and stays within TRACKED of, the *anchor*: the quantile of what the
+    last estimates missed by, nothing before ENOUGH of them. When the anchor comes into force or moves, the shift does not: the same misses
+    are never counted twice.
     """
 
     def __init__(self) -> None:
         self._missed: dict[tuple[str, str], deque[float]] = {}
-        self._tracked: dict[tuple[str, str], float] = {}
+        self._shifts: dict[tuple[str, str], float] = {}
 
     def learn(self, estimate: Estimate, waited_ms: int) -> None:
         """The job waited `waited_ms` from the moment of the (uncorrected) estimate until it started.
@@ -92,11 +94,12 @@ class Correction:
             if told_ms is None:
                 continue
             missed = math.log((waited_ms + SOFT_MS) / (told_ms + SOFT_MS))
-            step = STEP * q if missed > self._shift(which, estimate.queue, q) else STEP * (q - 1)
-            tracked = self._tracked.get((which, estimate.queue), 0.0) + step
-            self._tracked[which, estimate.queue] = max(-TRACKED, min(TRACKED, tracked))
+            shift = self._shift(which, estimate.queue, q)
+            shift += STEP * q if missed > shift else STEP * (q - 1)
             for queue in (estimate.queue, ""):
                 self._missed.setdefault((which, queue), deque(maxlen=KEPT)).append(missed)
+            anchor = self._anchor(which, estimate.queue, q)
+            self._shifts[which, estimate.queue] = max(anchor - TRACKED, min(anchor + TRACKED, shift))
 
     def correct(self, estimate: Estimate) -> Estimate:
         """The same estimate, moved by what the last ones missed by."""
@@ -114,11 +117,16 @@ class Correction:
 
     def _shift(self, which: str, queue: str, q: float) -> float:
         """What is added to the logarithm of an estimate."""
+        known = self._shifts.get((which, queue))
+        return self._anchor(which, queue, q) if known is None else known
+
+    def _anchor(self, which: str, queue: str, q: float) -> float:
+        """The quantile of what the last estimates missed by: of the queue, or of all while the queue has few."""
         mine, everybody = self._missed.get((which, queue), ()), self._missed.get((which, ""), ())
-        shift = self._tracked.get((which, queue), 0.0)
-        if len(everybody) >= ENOUGH:
-            shift += quantile(sorted(mine if len(mine) >= QUEUE_ENOUGH else everybody), q)
-        return max(-LIMIT, min(LIMIT, shift))
+        if len(everybody) < ENOUGH:
+            return 0.0
+        anchor = quantile(sorted(mine if len(mine) >= QUEUE_ENOUGH else everybody), q)
+        return max(-LIMIT, min(LIMIT, anchor))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,15 @@ the future is exact: the simulator, given the same lengths and arrivals, does th
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, assert_never
+from typing import assert_never
 
 from heliostat_scheduler.core.book import HOLDING, JobRec, Phase
 from heliostat_scheduler.core.decisions import Decision, Discarded, Preempt, Resize, Start, Stop
 from heliostat_scheduler.core.engine import Engine
 from heliostat_scheduler.core.events import (
+    Estimated,
     Event,
     IllegalEvent,
     JobFinished,
@@ -33,20 +34,8 @@ ROUNDS_IN_A_STEP = 2
 """With a grid: once to decide, once for those whose places have become free; the rest comes with the next step."""
 Rest = Callable[[JobSpec, int], int]
 """(job, milliseconds it has run) -> milliseconds it still runs at its smallest size."""
-
-
-class Feed(Protocol):
-    """What tells the engine estimates while it runs forward (None in most futures). Times in milliseconds."""
-
-    def arrived(self, spec: JobSpec) -> None: ...
-
-    def started(self, job_id: str, now_ms: int) -> None: ...
-
-    def stopped(self, job_id: str, now_ms: int) -> None: ...
-
-    def finished(self, job_id: str, now_ms: int) -> None: ...
-
-    def due(self, now_ms: int) -> Iterable[Event]: ...
+Expected = Callable[[JobSpec], int]
+"""What the live engine would be told about a job that comes: the run time expected of its kind, milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +106,9 @@ class Future:
         arrivals: Sequence[Arrival] = (),
         *,
         grid: Grid = Grid(),
-        feed: Feed | None = None,
+        expected: Expected | None = None,
     ) -> None:
+        """expected: where live jobs are ranked by what is expected of them, those that come are, too."""
         self.engine = engine
         self.now_ms = now_ms
         self.course = Course(now_ms, now_ms)
@@ -127,7 +117,7 @@ class Future:
         self._arrivals = sorted(arrivals, key=lambda arrival: (arrival.at_ms, arrival.spec.id))
         self._next = 0
         self._grid = grid
-        self._feed = feed
+        self._expected = expected
         self._left: dict[str, int] = {}
         self._runs: dict[str, _Run] = {}
         self._ends: list[tuple[int, str]] = []
@@ -203,8 +193,6 @@ class Future:
             running = self._runs.pop(job_id)
             self._left.pop(job_id)
             self.course.ends[job_id] = end_ms
-            if self._feed is not None:
-                self._feed.finished(job_id, self.now_ms)
             self._tell(JobFinished(job_id, running.epoch, "succeeded"))
 
     def _arrive(self) -> None:
@@ -214,15 +202,13 @@ class Future:
             self._note(arrival.spec)
             self._left[arrival.spec.id] = arrival.runs_ms
             self._tell(JobSubmitted(arrival.spec))
-            if self._feed is not None:
-                self._feed.arrived(arrival.spec)
+            if self._expected is not None:
+                rest_ms = self._expected(arrival.spec)
+                self._tell(Estimated(arrival.spec.id, remaining_ms=rest_ms, rank_ms=rest_ms))
 
     # -- decisions
 
     def _settle(self) -> None:
-        if self._feed is not None:
-            for event in self._feed.due(self.now_ms):
-                self._tell(event)
         for _ in range(ROUNDS_IN_A_STEP if self._grid.first_ms else ROUNDS_AT_ONCE):
             plan = self.engine.decide(self.now_ms)
             acted = [order for order in plan.decisions if not isinstance(order, Discarded)]
@@ -242,8 +228,6 @@ class Future:
                     self._left[job_id] = self._rest(self.engine.state.book.jobs[job_id].spec, 0)
                 self._tell(JobStarted(job_id, order.epoch))
                 self._begin(job_id, order.epoch, len(order.places))
-                if self._feed is not None:
-                    self._feed.started(job_id, now)
             case Resize():
                 self._pause(job_id)
                 self._tell(JobResized(job_id, order.epoch, order.places))
@@ -265,8 +249,6 @@ class Future:
         self._left[job_id] += rec.spec.restart_cost_ms
         beneficiary = order.reason.blockers[0] if order.reason.blockers else ""
         self.course.evictions.append(Eviction(job_id, self.now_ms, order.reason.code.value, beneficiary))
-        if self._feed is not None:
-            self._feed.stopped(job_id, self.now_ms)
 
     # -- work that runs
 
@@ -309,6 +291,12 @@ def running_jobs(engine: Engine, now_ms: int) -> list[tuple[JobSpec, int]]:
 
 def _ran(rec: JobRec, now_ms: int) -> int:
     return max(0, now_ms - (rec.running_at or rec.started_at))
+
+
+def ranked(engine: Engine) -> bool:
+    """Whether the engine is told what is expected of jobs."""
+    jobs = engine.state.book.jobs
+    return any(jobs[job_id].rank for job_id in sorted(jobs))
 
 
 def waiting_jobs(engine: Engine) -> list[JobSpec]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from heliostat_scheduler.core.engine import Engine
 from heliostat_scheduler.core.model import JobSpec
 from heliostat_scheduler.forecast.arrivals import like_before
-from heliostat_scheduler.forecast.future import Course, Future, Grid, running_jobs
+from heliostat_scheduler.forecast.future import Course, Future, Grid, ranked, running_jobs
 from heliostat_scheduler.forecast.lengths import Lengths
 
 
@@ -25,10 +25,12 @@ def futures(
     """A future for each seed until `enough(done)`; each ends at the horizon or when all `wanted` have started. The engine stays as it is."""
     courses = []
     known = lengths.beside(running_jobs(engine, now_ms), now_ms)
+    expected = known.expected_ms if ranked(engine) else None
     for seed in seeds:
         draw = known.draw(seed)
         coming = like_before(recent, draw, now_ms, horizon_ms, seed)
-        courses.append(Future(engine.fork(), now_ms, draw, coming, grid=grid).run(now_ms + horizon_ms, wanted))
+        future = Future(engine.branch(), now_ms, draw, coming, grid=grid, expected=expected)
+        courses.append(future.run(now_ms + horizon_ms, wanted))
         if enough(len(courses)):
             break
     return courses

@@ -15,7 +15,7 @@ from heliostat_scheduler.core.book import HOLDING
 from heliostat_scheduler.core.engine import Engine
 from heliostat_scheduler.core.events import Event, JobCancelled, JobSubmitted, NodeUp, PolicyChanged, QueuesChanged
 from heliostat_scheduler.core.model import JobSpec, NodeSpec, Policy, QueueSpec, SlotSpec
-from heliostat_scheduler.forecast.future import Arrival, Course, Future, Grid, Rest
+from heliostat_scheduler.forecast.future import Arrival, Course, Expected, Future, Grid, Rest
 
 EXACT_BELOW = 100
 """Waiting jobs up to which every event gets its own cycle."""
@@ -105,13 +105,14 @@ def course_of(
     horizon_ms: int,
     edit: Sequence[Event] = (),
     grid: Grid | None = None,
+    expected: Expected | None = None,
 ) -> Course:
-    """One future on a fork of `engine`, with the edit applied at its beginning."""
-    copy = engine.fork()
+    """One future on a copy of `engine`, with the edit applied at its beginning."""
+    copy = engine.branch()
     chosen = grid if grid is not None else grid_for(engine, horizon_ms)
     for event in edit:
         copy.apply(event, now_ms)
-    return Future(copy, now_ms, rest, arrivals, grid=chosen).run(now_ms + horizon_ms)
+    return Future(copy, now_ms, rest, arrivals, grid=chosen, expected=expected).run(now_ms + horizon_ms)
 
 
 def compare(base: Course, edited: Course, engine: Engine, edit: Sequence[Event] = (), coarse: bool = False) -> Verdict:

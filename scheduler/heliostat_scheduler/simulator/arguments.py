@@ -97,6 +97,7 @@ def _eta(command: argparse.ArgumentParser) -> None:
         help="where the passes are kept; an interrupted study goes on there",
     )
     command.add_argument("--apart", action="store_true", help="each tenant a cluster of its own, without lending")
+    command.add_argument("--unranked", action="store_true", help="the engine is told nothing about run times")
     command.add_argument("--share", type=float, default=1.0, help="share of the jobs that waited which get an estimate")
     command.add_argument("--samples", type=_positive, default=16, help="possible futures per estimate; live: 16")
     command.set_defaults(run=eta.run)

@@ -119,3 +119,9 @@ def recorded(folder: Path) -> Recording | None:
     if not (folder / FACTS).is_file():
         return None
     return Recording(**json.loads((folder / RECORDED).read_text(encoding="utf-8")))
+
+
+def facts_of(folder: Path) -> list[tuple[int, str, str]]:
+    """(second, what, job), in their order."""
+    lines = (folder / FACTS).read_text(encoding="utf-8").splitlines()
+    return [(now_s, what, job_id) for now_s, what, job_id in map(json.loads, lines)]

@@ -21,7 +21,7 @@ from heliostat_scheduler.forecast.eta import quantile
 from heliostat_scheduler.forecast.lengths import FEW, uniform
 from heliostat_scheduler.forecast.whatif import grid_for
 from heliostat_scheduler.simulator.drive import rigid_job
-from heliostat_scheduler.simulator.eta.recording import FACTS, LEAST_WAIT_S
+from heliostat_scheduler.simulator.eta.recording import LEAST_WAIT_S, facts_of
 from heliostat_scheduler.simulator.philly.data import GPUS_PER_NODE, PhillyJob
 from heliostat_scheduler.simulator.progress import Progress
 
@@ -79,7 +79,7 @@ def _spec(job: PhillyJob) -> JobSpec:
 
 def tell(trace: dict[str, PhillyJob], folder: Path, share: float, samples: int) -> list[Told]:
     """All estimates of the recording, those of an earlier run included, in order of submission."""
-    facts = [json.loads(line) for line in (folder / FACTS).read_text(encoding="utf-8").splitlines()]
+    facts = facts_of(folder)
     started = {job_id: now_s for now_s, what, job_id in facts if what == "started"}
     chosen = {path.stem for path in folder.glob("*.z") if uniform(0, path.stem) < share}
     found = {told.job: told for told in _earlier(folder / ESTIMATES)}
