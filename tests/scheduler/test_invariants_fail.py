@@ -76,7 +76,9 @@ def nothing_is_sacred(patch: Patch) -> None:
 
 
 def equals_are_evicted(patch: Patch) -> None:
-    def fault(policy: object, wish: Any, rec: JobRec, evict: bool, equals: bool = True) -> tuple[Harm, int] | None:
+    def fault(
+        policy: object, wish: Any, rec: JobRec, evict: bool, now_ms: int, equals: bool = True
+    ) -> tuple[Harm, int] | None:
         return (Harm.PREEMPT, 0) if rec.spec.priority <= wish.spec.priority else None
 
     patch.setattr(recovery, "own_harm", fault)

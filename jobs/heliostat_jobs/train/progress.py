@@ -54,5 +54,7 @@ class Progress(ReportCallback):  # type: ignore[misc]  # Ray is untyped here
                 "checkpoint_bytes": size_of(training_report.checkpoint),
             }
             facts |= self.checkpoint
+        elif self.checkpoint:
+            facts["checkpoint_at_ms"] = self.checkpoint["checkpoint_at_ms"]  # the board keeps the last words only
         if self.tell is not None:
             self.tell(facts)

@@ -203,7 +203,8 @@ class BridgeReader:
         at_ms = facts.get("checkpoint_at_ms")
         if isinstance(at_ms, int) and at_ms > attempt.checkpoint_ms:
             attempt.checkpoint_ms = at_ms
-            out.event(Checkpointed(attempt.job, at_ms))
+            if attempt.in_engine:  # else with the lease, when the engine gets that
+                out.event(Checkpointed(attempt.job, at_ms))
 
     def _slot_trouble(self, trouble: SlotTrouble, out: Outbox, now_ms: int) -> None:
         if trouble.ok:

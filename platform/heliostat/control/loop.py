@@ -45,6 +45,7 @@ from heliostat.control.executor import Executor
 from heliostat.control.hands import Bridge, Drivers, Head, NoServing, Serving
 from heliostat.control.inbox import Inbox
 from heliostat.control.launch import Launcher
+from heliostat.control.learned import LearnedReader
 from heliostat.control.messages import (
     Asked,
     BridgeLost,
@@ -54,6 +55,7 @@ from heliostat.control.messages import (
     DriverSeen,
     DriverSilent,
     JobTold,
+    Learned,
     LogSaved,
     Message,
     NodeAsked,
@@ -122,6 +124,7 @@ class Loop:
         self.utilization = UtilizationReader(self.executor)
         self.drivers = DriverReader(self.executor)
         self.serving = ServingReader(self.executor)
+        self.learned = LearnedReader()
         self.bridge = BridgeReader(
             self.executor,
             parts.log,
@@ -240,6 +243,8 @@ class Loop:
                     self.utilization.read(message, self.bridge.said, out, now_ms)
                 case ServingSaid():
                     self.serving.read(message, out, now_ms)
+                case Learned():
+                    self.learned.read(message, self.engine, out)
                 case _:
                     assert_never(message)
         self.desk.arrived(new, out)
@@ -305,6 +310,9 @@ class Loop:
         match event:
             case JobSubmitted():
                 self.desk.waiting[event.job.id] = None
+                first = self.learned.of_new(self.engine, event.job)
+                if first is not None:
+                    self._apply(now_ms, first)
             case JobRequeued() | JobStartFailed() | DemandFound():
                 self.desk.waiting[event.job_id] = None
             case _:

@@ -35,6 +35,7 @@ from heliostat.control.endpoint_link import LoopLink
 from heliostat.control.head import RecordedHead
 from heliostat.control.inbox import Inbox
 from heliostat.control.launch import Launcher
+from heliostat.control.learned import learned_of
 from heliostat.control.live_port import LivePort, Surroundings
 from heliostat.control.loop import Loop, Parts
 from heliostat.control.package_source import PackageSource
@@ -132,7 +133,13 @@ class ControlPlane:
             self.inbox,
         )
         around = Surroundings(settings, version("heliostat"), self.head.record, self.link.pid, self.clock.now_ms())
-        self.forecaster = Forecaster(self.store, settings.logs_dir / "forecast.log", log, self.clock.now_ms)
+        self.forecaster = Forecaster(
+            self.store,
+            settings.logs_dir / "forecast.log",
+            log,
+            self.clock.now_ms,
+            lambda told: self.inbox.post(learned_of(told)),
+        )
         self.exporter = Exporter(self.store, settings.heads_path, settings.audit_webhook, self.clock.now_ms, log)
         self.port = LivePort(self.loop, self.store, around, self.forecaster)
         options = DoorOptions(hosts=_names(host))

@@ -92,6 +92,17 @@ class ServingSaid:
 
 
 @dataclass(frozen=True, slots=True)
+class Learned:
+    """What the forecasting process expects of live jobs.
+
+    rests: (job, expected rest in ms; 0: nothing any more). fresh: queue -> (expected run time of a new job in ms, finished jobs it is learned from).
+    """
+
+    rests: tuple[tuple[str, int], ...] = ()
+    fresh: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class JobTold:
     """A door wrote the job's row: new, or changed."""
 
@@ -134,6 +145,7 @@ Message = (
     | LogSaved
     | SlotsRead
     | ServingSaid
+    | Learned
     | JobTold
     | QueuesTold
     | Asked

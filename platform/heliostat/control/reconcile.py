@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from heliostat_scheduler.core.events import JobCancelled, JobRestored, JobSubmitted
+from heliostat_scheduler.core.events import Checkpointed, JobCancelled, JobRestored, JobSubmitted
 from heliostat_scheduler.core.lifecycle import JobState
 from heliostat_scheduler.core.model import TaskPlace
 from heliostat_scheduler.live import protocol
@@ -100,6 +100,8 @@ class Reconciler:
                 stopping=attempt.timed_out or (attempt.state is JobState.CANCELLING and attempt.order != protocol.RUN),
             )
         )
+        if attempt.in_engine and attempt.checkpoint_ms:
+            out.event(Checkpointed(attempt.job, attempt.checkpoint_ms))
         if attempt.in_engine and attempt.state is JobState.CANCELLING and attempt.order == protocol.RUN:
             out.event(JobCancelled(attempt.job))  # asked for while nobody could decide
         return attempt.in_engine

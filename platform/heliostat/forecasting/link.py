@@ -46,15 +46,21 @@ class Eta:
 
 
 class Forecaster:
-    """Thread-safe. `log` writes a line of the control plane's log."""
+    """Thread-safe. `log` writes a line of the control plane's log; `learned` passes on what is expected of live jobs."""
 
     def __init__(
-        self, store: Store, log_path: Path, log: Callable[[str, str, Json], None], now_ms: Callable[[], int]
+        self,
+        store: Store,
+        log_path: Path,
+        log: Callable[[str, str, Json], None],
+        now_ms: Callable[[], int],
+        learned: Callable[[Json], None],
     ) -> None:
         self._store = store
         self._log_path = log_path
         self._log = log
         self._now_ms = now_ms
+        self._learned = learned
         self._closed = threading.Event()
         self._committed = threading.Event()
         self._lock = threading.Lock()
@@ -180,6 +186,9 @@ class Forecaster:
     def _hear(self, message: Json) -> None:
         if "trouble" in message or (not message.get("id") and "error" in message):
             self._log("warning", "forecast_failed", {"text": message.get("trouble") or message["error"]["message"]})
+            return
+        if "learned" in message:
+            self._learned(message["learned"])
             return
         if not message["id"]:
             self._estimated(message["answer"])

@@ -1,8 +1,9 @@
 """The forecasting process: `python -m heliostat.forecasting.worker DATABASE_URL`, a child of the control plane.
 
 It reads the store, writes nothing, and talks JSON lines: on standard input `{"look": true}` (something was committed) and questions
-with an `id`; on standard output estimates and answers. One thread; whatever takes long happens in a fork of it, so that an
-answer never waits for a forecast and each begins with the newest state. It ends when standard input does.
+with an `id`; on standard output estimates of starts, what is expected of live jobs (`learned`), and answers. One thread; whatever takes
+long happens in a fork of it, so that an answer never waits for a forecast and each begins with the newest state. It ends when standard
+input does.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from heliostat.forecasting import knowledge, questions
+from heliostat.forecasting.expecting import Expecting
 from heliostat.forecasting.mirror import Diverged, Mirror
 from heliostat.store import StoreError, database
 
@@ -39,6 +41,9 @@ OVERDUE_S = 10.0
 QUIET_SHARE = 100.0
 """Without a new cycle of the scheduler the next refresh begins after AGAIN_S and QUIET_SHARE x t: at rest, 1 % of a core at most."""
 KNOWN_S = 30.0
+EXPECT_S = 2.0
+"""What is expected of live jobs is looked at no more often than this, and takes no more than a twentieth of the time."""
+EXPECT_SHARE = 20.0
 READ_BYTES = 1 << 16
 
 
@@ -69,6 +74,9 @@ class Worker:
         self._refreshed_at = 0.0
         self._again_s = AGAIN_S
         self._refreshed_cycle = -1
+        self._expecting = Expecting(read)
+        self._next_expect = 0.0
+        self._news = False
 
     def run(self, stdin: int) -> int:
         buffer = bytearray()
@@ -86,19 +94,22 @@ class Worker:
                 while (end := buffer.find(b"\n")) >= 0:
                     line, buffer = bytes(buffer[:end]), buffer[end + 1 :]
                     self._told(json.loads(line))
+            self._expect()
             self._refresh()
 
     def _patience(self) -> float:
         if self._refreshing:
             return 1.0
         due = self._next_refresh if self._stale else self._refreshed_at + self._again_s
+        if self._news or self._expecting.due(self._now_ms()):
+            due = min(due, self._next_expect)
         return min(AGAIN_S, max(0.05, due - time.monotonic()))
 
     # -- what comes in
 
     def _told(self, message: Json) -> None:
         if message.get("look"):
-            self._stale = True
+            self._stale = self._news = True
             return
         try:
             known = self._ready()
@@ -121,6 +132,28 @@ class Worker:
             self._known_at = time.monotonic()
         return self._known
 
+    def _expect(self) -> None:
+        """Tell what is expected of live jobs, as far as it has moved."""
+        now = time.monotonic()
+        if now < self._next_expect or not (self._news or self._expecting.due(self._now_ms())):
+            return
+        self._news = False
+        began = time.process_time()
+        try:
+            self._mirror.catch_up()
+            learned = self._expecting.look(self._mirror.engine, max(self._now_ms(), self._mirror.at_ms))
+        except (Diverged, StoreError) as error:
+            self._lost(error)
+            learned = None
+        self._next_expect = time.monotonic() + max(EXPECT_S, EXPECT_SHARE * (time.process_time() - began))
+        if learned is not None:
+            self._say({"learned": learned})
+
+    def _lost(self, error: Diverged | StoreError) -> None:
+        """The live engine cannot be followed just now: begin again at the newest snapshot."""
+        self._say({"trouble": str(error)})
+        self._mirror = Mirror(self._read)
+
     def _refresh(self) -> None:
         now = time.monotonic()
         old = now - self._refreshed_at > self._again_s
@@ -131,8 +164,7 @@ class Worker:
         try:
             known = self._ready()
         except (Diverged, StoreError) as error:
-            self._say({"trouble": str(error)})
-            self._mirror = Mirror(self._read)
+            self._lost(error)
             return
         if self._mirror.cycle == self._refreshed_cycle and not old:
             return  # what was committed was no decision: our own estimates, for example

@@ -185,6 +185,15 @@ def beats(policy: Policy, rank: int, other: int) -> bool:
     return other * 1000 > rank * policy.rotate_hysteresis_milli > 0
 
 
+def rank_to_beat(rec: JobRec, now_ms: int) -> int:
+    """The rank of a running job for whoever would take its turn: less the work that an eviction throws away, which would be done again."""
+    if not rec.rank:
+        return 0
+    shape = rec.spec.shape
+    again_ms = lost_ms(rec, now_ms) - rec.spec.restart_cost_ms
+    return max(1, rec.rank - again_ms * max(1, (shape.gpu_milli or shape.cpu_milli) * rec.spec.min_tasks))
+
+
 def victim_side_over(chain: tuple[QueueNode, ...], keys: tuple[str, ...]) -> bool:
     """Whether the victim's queues are above their entitlement, or all above their quota: else nothing of theirs can be reclaimed."""
     amounts = tuple((key, 0) for key in keys)
@@ -236,17 +245,19 @@ def idle_harm(wish: Wish, unit: Unit, tree: QueueTree) -> bool:
     return fall is not None and (own or fall <= 0)
 
 
-def own_harm(policy: Policy, wish: Wish, rec: JobRec, evict: bool, equals: bool = True) -> tuple[Harm, int] | None:
+def own_harm(
+    policy: Policy, wish: Wish, rec: JobRec, evict: bool, now_ms: int, equals: bool = True
+) -> tuple[Harm, int] | None:
     """Inside the beneficiary's own queue. equals: whether surplus may go to an equal class (see `Search.equals_share`)."""
     if evict:
         if (policy.preempt and rec.spec.priority < wish.spec.priority) or wish.starved:
             return Harm.PREEMPT, 0
-        return (Harm.ROTATE, 0) if rotates(policy, wish, rec) else None
+        return (Harm.ROTATE, 0) if rotates(policy, wish, rec, now_ms) else None
     lower = rec.spec.priority < wish.spec.priority or wish.starved
     return (Harm.SHRINK_OWN, 0) if lower or (equals and rec.spec.priority == wish.spec.priority) else None
 
 
-def rotates(policy: Policy, wish: Wish, rec: JobRec) -> bool:
+def rotates(policy: Policy, wish: Wish, rec: JobRec, now_ms: int) -> bool:
     """Whether an equal of the same queue may be set aside because much more work is expected of it.
 
     rank is expected remaining GPU time, learned from history. The hysteresis keeps two jobs from taking turns on a small difference:
@@ -257,7 +268,7 @@ def rotates(policy: Policy, wish: Wish, rec: JobRec) -> bool:
         and wish.leaf.spec.rotate
         and rec.spec.priority == wish.spec.priority
         and wish.user_step <= rec.user_step
-        and beats(policy, wish.rank, rec.rank)
+        and beats(policy, wish.rank, rank_to_beat(rec, now_ms))
     )
 
 

@@ -25,6 +25,7 @@ from heliostat_scheduler.core.harm import (
     idle_harm,
     min_runtime_ms,
     own_harm,
+    rank_to_beat,
     reclaim_harm,
     turn_of,
     unit_amounts,
@@ -140,10 +141,10 @@ class Search:
         if unit.idle and idle_harm(wish, unit, self.book.tree):
             return Harm.IDLE, 0
         if unit.leaf is wish.leaf:
-            found = own_harm(policy, wish, rec, unit.evict, unit.evict or self.equals_share())
+            found = own_harm(policy, wish, rec, unit.evict, self.now_ms, unit.evict or self.equals_share())
             back = found is None and unit.evict and asked_back(wish, rec, self.now_ms)
             return (Harm.ASK_BACK, 0) if back else found
-        turn = turn_of(policy, wish, unit.leaf, rec.spec.priority, rec.rank) if unit.evict else 0
+        turn = turn_of(policy, wish, unit.leaf, rec.spec.priority, rank_to_beat(rec, self.now_ms)) if unit.evict else 0
         given = unit_amounts(rec, self.lost.get(rec.id, 0)) if unit.evict else ()
         at = (unit.leaf.name, unit.amounts, given, turn)
         if at in self.harms:
@@ -280,7 +281,7 @@ class Search:
         return any(within((self.wish.leaf,), self.wish.need, quota) for quota in (True, False))
 
     def my_turn(self, leaf: QueueNode, rec: JobRec) -> bool:
-        return turn_of(self.state.policy, self.wish, leaf, rec.spec.priority, rec.rank) == MINE
+        return turn_of(self.state.policy, self.wish, leaf, rec.spec.priority, rank_to_beat(rec, self.now_ms)) == MINE
 
     def _of_leaf(self, leaf: QueueNode, may: bool = True) -> bool:
         """Add the queue's victims (without `may`, only those whose turn is over); whether some are of a lower class."""
@@ -332,10 +333,12 @@ class Search:
             if safe_until > self.protected_as_of:
                 found.protected += 1
                 continue
-            if victim.surplus and (not own or idle or own_harm(policy, wish, rec, False, self.equals_share())):
+            if victim.surplus and (
+                not own or idle or own_harm(policy, wish, rec, False, self.now_ms, self.equals_share())
+            ):
                 found.surplus[rec.id] = victim.surplus_tasks
                 found.shrinks += victim.surplus
-            if victim.whole is not None and (not own or idle or back or own_harm(policy, wish, rec, True)):
+            if victim.whole is not None and (not own or idle or back or own_harm(policy, wish, rec, True, self.now_ms)):
                 found.evicts.append(victim.whole)
                 found.lower |= rec.spec.priority < wish.spec.priority
         return found.measure()

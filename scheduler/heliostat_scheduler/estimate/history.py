@@ -105,6 +105,12 @@ class RunHistory:
         line, row = self._at[job]
         line.since[row] = now_s
 
+    def has_run(self, job: str, ran_s: float, now_s: float) -> None:
+        """Somebody has kept books: up to now it has run so long in all."""
+        line, row = self._at[job]
+        since = float(line.since[row])
+        line.base[row] = ran_s if math.isnan(since) else ran_s - (now_s - since)
+
     def stopped(self, job: str, now_s: float) -> None:
         """Preempted: what it has run stays on its account."""
         line, row = self._at[job]
@@ -144,6 +150,14 @@ class RunHistory:
             for place, rest in zip(places, self._rest(line, np.array(rows), now_s), strict=True):
                 answer[place] = float(rest)
         return answer
+
+    def fresh_s(self, queue: str, now_s: float) -> float:
+        """Expected run time of a job that would arrive in the queue now, as large as the one before it."""
+        line = self._lines[queue]
+        row = line.append(int(line.gpus[line.size - 1]), -1)
+        rest = float(self._rest(line, np.array([row]), now_s)[0])
+        line.size -= 1
+        return rest
 
     def draw_s(self, jobs: list[str], now_s: float, shares: list[float]) -> list[float]:
         """Of each job a quantile of its remaining run time, given what it has run: drawn shares give possible futures."""

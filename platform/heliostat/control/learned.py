@@ -1,0 +1,58 @@
+"""What was learned about live jobs becomes events of the engine: how long each is expected to run on, and its rank among equals by it.
+
+They take the way of all events, into the decision log, so that a replay never learns anything again. What the engine knows already is not told
+twice, and a job that is gone meanwhile is not missed. A job that arrives in a queue where something was learned begins with what is expected
+of a new job there; its own estimate follows. Without this memory (a control plane that has just started) nobody is ranked until all are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from heliostat_scheduler.core import Engine
+from heliostat_scheduler.core.events import Estimated
+from heliostat_scheduler.core.model import JobSpec
+
+from heliostat.control.messages import Learned
+from heliostat.control.outbox import Outbox
+from heliostat.store.jobs import SERVE
+
+
+@dataclass(slots=True)
+class LearnedReader:
+    """fresh: as the forecasting process told it last."""
+
+    fresh: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def read(self, learned: Learned, engine: Engine, out: Outbox) -> None:
+        self.fresh.update(learned.fresh)
+        for job_id, rest_ms in learned.rests:
+            event = _of_rest(engine, job_id, rest_ms)
+            if event is not None:
+                out.event(event)
+
+    def of_new(self, engine: Engine, spec: JobSpec) -> Estimated | None:
+        """What a job that has just been submitted begins with."""
+        known = self.fresh.get(spec.queue)
+        return None if known is None or spec.kind == SERVE else _of_rest(engine, spec.id, known[0])
+
+
+def _of_rest(engine: Engine, job_id: str, rest_ms: int) -> Estimated | None:
+    rec = engine.state.book.jobs.get(job_id)
+    if rec is None:
+        return None
+    leaf = engine.state.book.leaf_of(rec)
+    rank_ms = rest_ms if engine.state.policy.rotate and leaf.spec.rotate else 0
+    remaining_ms = rest_ms or None
+    if (remaining_ms is None or rec.remaining_ms == remaining_ms) and bool(rec.rank) == bool(rank_ms):
+        return None
+    return Estimated(job_id, remaining_ms=remaining_ms, rank_ms=rank_ms)
+
+
+def learned_of(told: dict[str, Any]) -> Learned:  # Any: JSON
+    """The forecasting process's words as a message."""
+    return Learned(
+        tuple((str(job), int(rest_ms)) for job, rest_ms in told["rests"]),
+        {str(queue): (int(rest_ms), int(finished)) for queue, (rest_ms, finished) in told["fresh"].items()},
+    )

@@ -1,0 +1,220 @@
+"""What is learned reaches the live engine: order and turns by expected work, after restarts too, never a flood, replayed byte for byte."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+import pytest
+from heliostat.control.learned import learned_of
+from heliostat.control.messages import QueuesTold
+from heliostat.forecasting.expecting import FEWEST, MOST, Expecting
+from heliostat.forecasting.mirror import Mirror
+from heliostat.forecasting.replaying import replay
+from heliostat.store import jobs, queuefiles
+from heliostat.store.tables import DecisionLog
+from heliostat_scheduler.core import codec
+from heliostat_scheduler.core.events import Estimated
+from heliostat_scheduler.live.fake_cluster import Program
+from sqlalchemy.orm import Session
+
+from tests.platform.control.plant import Plant
+
+MINUTE_MS, HOUR_MS = 60_000, 3_600_000
+
+
+class Teacher:
+    """The forecasting process, in this one: follows the plant's log and posts what it has learned."""
+
+    def __init__(self, plant: Plant) -> None:
+        self.plant = plant
+        self.mirror = Mirror(plant.store.read, digest=True)
+        self.expecting = Expecting(plant.store.read)
+
+    def look(self, most: int = MOST) -> int:
+        """How many estimates were told."""
+        self.mirror.catch_up()
+        told = self.expecting.look(self.mirror.engine, self.plant.cluster.now_ms, most)
+        if told is None:
+            return 0
+        self.plant.post(learned_of(json.loads(json.dumps(told))))
+        self.plant.settle()
+        return len(told["rests"])
+
+
+def ran(plant: Plant, name: str, ran_ms: int, count: int, queue: str = "default", state: str = "succeeded") -> None:
+    """So many finished jobs of that name in the store."""
+
+    def write(session: Session) -> None:
+        for i in range(count):
+            jobs.add(
+                session,
+                {"id": f"{name}-{queue}-{i}", "project": "default", "user": "ann", "name": name, "kind": "ray", "queue": queue, "state": state,
+                 "min_tasks": 1, "max_tasks": 1, "gpu_milli": 1000, "cpu_milli": 1000, "entrypoint": "x", "submitted_ms": 1,
+                 "ran_ms": ran_ms, "finished_ms": 2},
+            )  # fmt: skip
+
+    plant.store.write(write)
+
+
+def estimates(plant: Plant) -> list[Estimated]:
+    """All that the decision log holds."""
+    with plant.store.read() as session:
+        rows = session.query(DecisionLog).order_by(DecisionLog.cycle).all()
+        found: Iterable[list[object]] = (pair for row in rows for pair in codec.loads(row.events))
+        events = [codec.decode(codec.TAGGED[event["type"]], event) for _, event in found]  # type: ignore[index]
+    return [event for event in events if isinstance(event, Estimated)]
+
+
+def waits(plant: Plant, *names: str) -> None:
+    """One-GPU jobs, one after the other, behind `holder`, which has both GPUs."""
+    plant.submit("holder", gpus=2, work=Program(runs_ms=HOUR_MS), priority=150)
+    plant.until(lambda: plant.state("holder") == "running", "holder to run")
+    for name in names:
+        plant.submit(f"new-{name}", gpus=1, work=Program(runs_ms=MINUTE_MS), name=name)
+        plant.advance(100)
+
+
+@pytest.fixture
+def learned(plant: Plant) -> Plant:
+    ran(plant, "train", 4 * HOUR_MS, FEWEST)
+    ran(plant, "sweep", MINUTE_MS, FEWEST)
+    return plant
+
+
+def order(plant: Plant) -> list[str]:
+    return [key.job_id for key in plant.loop.engine.state.waiting.line("default").order]
+
+
+def test_of_two_waiting_equals_the_one_of_which_less_is_expected_goes_first(learned: Plant) -> None:
+    waits(learned, "train", "sweep")
+    assert order(learned) == ["new-train", "new-sweep"]
+    assert Teacher(learned).look() == 3, "the holder too"
+    assert order(learned) == ["new-sweep", "new-train"]
+
+
+@pytest.mark.parametrize("finished", [0, FEWEST - 1])
+def test_a_queue_without_history_keeps_its_order(plant: Plant, finished: int) -> None:
+    ran(plant, "sweep", MINUTE_MS, finished)
+    ran(plant, "sweep", MINUTE_MS, FEWEST, queue="another")
+    ran(plant, "ended", MINUTE_MS, FEWEST, state="cancelled")
+    waits(plant, "train", "sweep")
+    assert Teacher(plant).look() == 0
+    assert order(plant) == ["new-train", "new-sweep"] and not estimates(plant)
+
+
+def test_equals_take_turns(learned: Plant) -> None:
+    for i in (1, 2):
+        learned.submit(f"long-{i}", gpus=1, work=Program(runs_ms=4 * HOUR_MS), name="train")
+    learned.advance(1_000)
+    learned.submit("quick", gpus=1, work=Program(runs_ms=2_000), name="sweep")
+    learned.advance(1_000)
+    assert learned.state("quick") == "queued"
+    teacher = Teacher(learned)
+    teacher.look()
+    learned.until(lambda: learned.state("quick") == "succeeded", "quick to have had its turn")
+    learned.until(lambda: all(learned.state(f"long-{i}") == "running" for i in (1, 2)), "both to run again")
+    assert sum(len(learned.attempts(f"long-{i}")) for i in (1, 2)) == 3
+
+
+def test_work_that_an_eviction_throws_away_is_charged(learned: Plant) -> None:
+    """Whoever has no checkpoint is not set aside once more would be done again than its expected rest is worth."""
+    for i in (1, 2):
+        learned.submit(f"long-{i}", gpus=1, work=Program(runs_ms=8 * HOUR_MS), name="train")
+    learned.advance(1_000)
+    learned.advance(3 * HOUR_MS, step_ms=10 * MINUTE_MS)
+    learned.submit("quick", gpus=1, work=Program(runs_ms=2_000), name="sweep")
+    learned.advance(1_000)
+    Teacher(learned).look()
+    learned.advance(5_000)
+    assert learned.state("quick") == "queued" and learned.state("long-1") == learned.state("long-2") == "running"
+
+
+def test_a_queue_that_takes_no_turns_keeps_its_order_and_learns_it_when_it_does(learned: Plant) -> None:
+    def rotate(value: str) -> None:
+        text = f"queues:\n  default:\n    quota: {{gpu: 2}}\n    rotate: {value}\n"
+        learned.store.write(lambda session: queuefiles.put(session, text, actor="ann", now_ms=learned.cluster.now_ms))
+        learned.post(QueuesTold())
+        learned.advance(100)
+
+    rotate("false")
+    waits(learned, "train", "sweep")
+    teacher = Teacher(learned)
+    assert teacher.look() == 3 and order(learned) == ["new-train", "new-sweep"]
+    assert all(learned.loop.engine.state.book.jobs[job].remaining_ms for job in order(learned))
+    rotate("true")
+    assert teacher.look() == 3 and order(learned) == ["new-sweep", "new-train"]
+    rotate("false")
+    assert teacher.look() == 3 and order(learned) == ["new-train", "new-sweep"]
+
+
+def test_a_new_job_does_not_go_ahead_of_ranked_ones(learned: Plant) -> None:
+    waits(learned, "sweep")
+    Teacher(learned).look()
+    learned.submit("latest", gpus=1, work=Program(runs_ms=MINUTE_MS), name="unheard-of")
+    learned.advance(100)
+    assert order(learned) == ["new-sweep", "latest"]
+
+
+def test_a_new_process_tells_nothing_twice_and_a_new_control_plane_hears_it_once(learned: Plant) -> None:
+    waits(learned, "train", "sweep")
+    assert Teacher(learned).look() == 3 and Teacher(learned).look() == 0
+    before = order(learned)
+    learned.restart_control()
+    learned.advance(1_000)
+    assert order(learned) == ["new-train", "new-sweep"], "as they came, until it is told"
+    teacher = Teacher(learned)
+    assert teacher.look() == 3 and teacher.look() == 0 and order(learned) == before
+
+
+def test_a_running_job_is_looked_at_again_when_it_has_run_on(learned: Plant) -> None:
+    learned.submit("one", gpus=1, work=Program(runs_ms=8 * HOUR_MS), name="sweep")
+    learned.advance(1_000)
+    teacher = Teacher(learned)
+    teacher.look()
+    first = learned.loop.engine.state.book.jobs["one"].remaining_ms or 0
+    assert 0 < first < 10 * MINUTE_MS and not teacher.expecting.due(learned.cluster.now_ms)
+    learned.advance(2 * MINUTE_MS, step_ms=MINUTE_MS)
+    assert teacher.expecting.due(learned.cluster.now_ms) and teacher.look() == 1
+    assert (learned.loop.engine.state.book.jobs["one"].remaining_ms or 0) > 3 * first, "it has outrun what is usual"
+
+
+def test_what_was_told_replays_byte_for_byte(learned: Plant) -> None:
+    waits(learned, "train", "sweep")
+    teacher = Teacher(learned)
+    teacher.look()
+    learned.advance(1_000)
+    teacher.mirror.catch_up()
+    assert teacher.mirror.engine.digest() == learned.loop.engine.digest()
+    with learned.store.read() as session:
+        assert replay(session)["differs"] is None
+    assert {event.job_id for event in estimates(learned)} == {"holder", "new-train", "new-sweep"}
+
+
+def test_many_waiting_jobs_are_no_flood_and_keep_their_order_meanwhile(learned: Plant) -> None:
+    waits(learned)
+    many = 1_200
+    for i in range(many):
+        learned.submit(f"many-{i:04}", gpus=1, name="sweep" if i % 2 else "train")
+    learned.advance(200)
+    teacher, told = Teacher(learned), []
+    while count := teacher.look(most=500):
+        told.append(count)
+        first = order(learned)[0]
+        assert first == "many-0000" or sum(told) >= many
+    assert sum(told) == many + 1 and max(told) <= 500, "holder too"
+    learned.advance(1_000)
+    ranks = [learned.loop.engine.state.book.jobs[job].rank for job in order(learned)]
+    assert order(learned)[0] == "many-0001" and ranks == sorted(ranks) and ranks[0] > 0
+    assert len(estimates(learned)) == many + 1
+
+
+def test_a_queue_whose_history_is_gone_is_not_ranked_any_more(learned: Plant) -> None:
+    waits(learned, "train", "sweep")
+    Teacher(learned).look()
+    for name in ("train", "sweep"):
+        for i in range(FEWEST):
+            learned.store.write(lambda session, job=f"{name}-default-{i}": jobs.forget(session, job))  # type: ignore[misc]
+    teacher = Teacher(learned)
+    assert teacher.look() == 3 and order(learned) == ["new-train", "new-sweep"]
+    assert teacher.look() == 0
