@@ -80,18 +80,27 @@ class Foretelling:
         return None if known is None else known[1]
 
     def _try(self, job_id: str, arrived: threading.Event) -> None:
+        told = self._ask(job_id, sooner=False)
+        self._keep(job_id, told)
+        arrived.set()
+        if told is not None and told["open"]:
+            told = self._ask(job_id, sooner=True)  # takes seconds; for whoever asks then
+            self._keep(job_id, told)
+
+    def _ask(self, job_id: str, *, sooner: bool) -> Json | None:
         assert self.forecaster is not None
         try:
-            told = self.forecaster.ask({"ask": "explain", "job_id": job_id}, PATIENCE_S)
+            return self.forecaster.ask({"ask": "explain", "job_id": job_id, "sooner": sooner}, PATIENCE_S)
         except ControlError:
-            told = None  # it has started meanwhile, or the process is busy: the next question asks again
+            return None  # it has started meanwhile, or the process is busy: the next question asks again
+
+    def _keep(self, job_id: str, told: Json | None) -> None:
         now_ms = self.loop.parts.clock.now_ms()
         with self.lock:
             self.pending.pop(job_id, None)
             self.kept = {key: row for key, row in self.kept.items() if now_ms - row[0] < KEPT_MS}
             if told is not None:
                 self.kept[job_id] = (now_ms, told)
-        arrived.set()
 
     def _story(self, job_id: str) -> list[Json]:
         """Its last reasons, oldest first: why it was started, shrunk, preempted, moved."""

@@ -160,16 +160,24 @@ def _cost(lengths: Lengths, spec: JobSpec) -> Json:
 
 
 def explain(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
-    """The whole explanation of a waiting job, remedies included; where nothing starts it now without harm, what would start it sooner."""
+    """The whole explanation of a waiting job, remedies included; where nothing starts it now without harm, what would start it sooner.
+
+    Looking for the latter takes a future for each other queue. While many jobs wait that is seconds, so then it is done only when asked
+    for by `sooner`; without, `open` says that asking again may find one.
+    """
     job_id = str(asked["job_id"])
     told = engine.explain(job_id, now_ms)
-    if told.reason.code in elsewhere.SHARED and not any(r.command and not r.evicts for r in told.remedies):
+    harmless = any(remedy.command and not remedy.evicts for remedy in told.remedies)
+    may = told.reason.code in elsewhere.SHARED and not harmless
+    quick = not what.grid_for(engine, HORIZON_MS).first_ms
+    if may and (quick or asked.get("sooner")):
         rest = median(known.lengths.beside(running_jobs(engine, now_ms), now_ms))
         spec = engine.state.book.jobs[job_id].spec
         found = elsewhere.sooner_elsewhere(engine, spec, rest, now_ms, HORIZON_MS, elsewhere.deadline(EXPLAIN_BUDGET_S))
         if found is not None and found.command not in {remedy.command for remedy in told.remedies}:
             told = replace(told, remedies=(found, *told.remedies))
-    return explaining.of_explanation(told)
+        may = False
+    return {**explaining.of_explanation(told), "open": may}
 
 
 ANSWERS: dict[str, Callable[[Engine, Known, Json, int], Json]] = {"whatif": whatif, "plan": plan, "explain": explain}

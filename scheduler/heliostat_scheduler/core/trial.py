@@ -20,6 +20,9 @@ from heliostat_scheduler.core import events as ev
 from heliostat_scheduler.core.book import HOLDING, JobRec, Phase
 from heliostat_scheduler.core.cycle import Cycle
 from heliostat_scheduler.core.decisions import Discarded, Plan, Preempt, Resize, Stop
+from heliostat_scheduler.core.judge import candidate_flavors
+from heliostat_scheduler.core.model import JobSpec
+from heliostat_scheduler.core.placement import find
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
 from heliostat_scheduler.core.settling import Settling
 from heliostat_scheduler.core.shortage import Shortage
@@ -81,13 +84,22 @@ class Bench:
         harmless: what takes GPUs from somebody is of no interest, and may be called not started.
         """
         change = changes[0]
-        if self._quick and len(changes) == 1 and isinstance(change, ev.JobChanged) and self._refuses(change, harmless):
-            return Outcome(False)
+        if self._quick and len(changes) == 1 and isinstance(change, ev.JobChanged):
+            if (harmless and not self._room(change.job)) or self._refuses(change, harmless):
+                return Outcome(False)
         ended = {change.job_id for change in changes if isinstance(change, ev.JobCancelled)}
         copy = self._engine.branch()
         for change in changes:
             copy.apply(change, self._now_ms)
         return _after(copy, copy.decide(self._now_ms), self._job_id, self._now_ms, ended)
+
+    def _room(self, spec: JobSpec) -> bool:
+        """Whether there is a place for the job among what is free, or will be when all have left who were told to."""
+        state = self._engine.state
+        return any(
+            find(state.book.soon, spec.shape, spec.min_tasks, (flavor,) if flavor else spec.flavors, spec.spread)
+            for flavor in candidate_flavors(state, spec)
+        )
 
     def _refuses(self, change: ev.JobChanged, harmless: bool) -> bool:
         """Whether nothing comes of this change of the job (or nothing harmless)."""

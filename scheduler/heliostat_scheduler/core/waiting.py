@@ -64,7 +64,10 @@ class Footprint(NamedTuple):
 
 @dataclass(slots=True)
 class Group:
-    """Identical waiting jobs, in order. `reason` is why the first (hence each) does not start; `answer` is what it is made of."""
+    """Identical waiting jobs, in order. `reason` is why the first (hence each) does not start; `answer` is what it is made of.
+
+    shared: another copy of the state has the same list of members, so whoever changes it takes one of his own.
+    """
 
     signature: Signature
     spec: JobSpec
@@ -74,6 +77,26 @@ class Group:
     feasible: bool = True
     structural: Reason | None = None
     judged_for: object = None
+    shared: bool = False
+
+    def twin(self) -> Group:
+        self.shared = True
+        return Group(
+            self.signature, self.spec, self.members, self.answer, self.fresh, self.feasible, self.structural,
+            self.judged_for, True,
+        )  # fmt: skip
+
+    def add(self, key: OrderKey) -> None:
+        self._own()
+        insort(self.members, key)
+
+    def discard(self, key: OrderKey) -> None:
+        self._own()
+        _discard(self.members, key)
+
+    def _own(self) -> None:
+        if self.shared:
+            self.members, self.shared = self.members.copy(), False
 
     @property
     def head(self) -> OrderKey:
@@ -134,23 +157,13 @@ class Waiting:
     def copy(self) -> Waiting:
         twin = Waiting()
         twin.keys = self.keys.copy()
+        of = twin.group_of
         for name, line in self.lines.items():
-            mine = QueueLine(line.order.copy(), {}, line.fresh.copy())
-            for signature, group in line.groups.items():
-                mine.groups[signature] = Group(
-                    signature,
-                    group.spec,
-                    group.members.copy(),
-                    group.answer,
-                    group.fresh,
-                    group.feasible,
-                    group.structural,
-                    group.judged_for,
-                )
-            twin.lines[name] = mine
-            for group in mine.groups.values():
+            groups = {signature: group.twin() for signature, group in line.groups.items()}
+            twin.lines[name] = QueueLine(line.order.copy(), groups, line.fresh.copy())
+            for group in groups.values():
                 for member in group.members:
-                    twin.group_of[member.job_id] = group
+                    of[member.job_id] = group
         return twin
 
     def line(self, queue: str) -> QueueLine:
@@ -169,7 +182,7 @@ class Waiting:
             group = line.groups[signature] = Group(signature, rec.spec)
         if group.fresh or group.answer is None:
             line.fresh.add(signature)
-        insort(group.members, self.keys[rec.id])
+        group.add(self.keys[rec.id])
         group.spec = rec.spec
         self.group_of[rec.id] = group
         return group
@@ -179,7 +192,7 @@ class Waiting:
         group = self.group_of.pop(rec.id, None)
         if group is None:
             return None
-        _discard(group.members, self.keys[rec.id])
+        group.discard(self.keys[rec.id])
         if not group.members:
             line = self.line(group.signature.queue)
             line.groups.pop(group.signature, None)
@@ -202,8 +215,8 @@ class Waiting:
         self.keys[rec.id] = key
         group = self.group_of.get(rec.id)
         if group is not None:
-            _discard(group.members, old)
-            insort(group.members, key)
+            group.discard(old)
+            group.add(key)
 
     def waits(self, queue: str) -> bool:
         """Whether some job of the queue could be tried."""

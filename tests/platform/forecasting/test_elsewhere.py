@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from heliostat.forecasting import questions
 from heliostat.forecasting.elsewhere import sooner_elsewhere
 from heliostat_scheduler.core import Engine
 from heliostat_scheduler.core.decisions import Start
 from heliostat_scheduler.core.events import JobChanged, JobFinished, JobRestored, JobSubmitted
 from heliostat_scheduler.core.model import JobSpec, Policy, QueueSpec, TaskPlace, TaskShape
+from heliostat_scheduler.forecast import Correction, Lengths, Ran
+from heliostat_scheduler.forecast.whatif import EXACT_BELOW
 from heliostat_scheduler.simulator.drive import uniform_nodes
 
 MINUTE = 60_000
@@ -76,3 +79,23 @@ def test_nothing_is_told(ends: dict[str, int], enough: bool, monkeypatch: pytest
     monkeypatch.setitem(ENDS, "short", ends["short"])
     engine, me = world()
     assert sooner_elsewhere(engine, me, rest, 0, DAY, lambda: enough) is None
+
+
+@pytest.mark.parametrize(
+    ("waiting", "sooner", "told", "open"),
+    [
+        pytest.param(0, False, True, False, id="few wait: told at once"),
+        pytest.param(EXACT_BELOW, False, False, True, id="many wait: the rest comes first"),
+        pytest.param(EXACT_BELOW, True, True, False, id="many wait: told to whoever asks on"),
+    ],
+)
+def test_an_explanation_does_not_wait_for_it_when_many_wait(waiting: int, sooner: bool, told: bool, open: bool) -> None:
+    engine, me = world()
+    for index in range(waiting):
+        engine.apply(JobSubmitted(job(f"z{index:03}", "research")), 0)
+    engine.decide(0)
+    finished = [Ran("research", "", 1000, 60 * MINUTE) for _ in range(9)] + [Ran("burst", "", 1000, 4 * MINUTE)] * 9
+    known = questions.Known(Lengths(finished), (), Correction(), ("gpu",))
+    why = questions.explain(engine, known, {"job_id": me.id, "sooner": sooner}, 0)
+    assert why["open"] is open
+    assert any(remedy["action"] == "change_queue" for remedy in why["remedies"]) is told, why["remedies"]
