@@ -84,9 +84,9 @@ class Bench:
         harmless: what takes GPUs from somebody is of no interest, and may be called not started.
         """
         change = changes[0]
-        if self._quick and len(changes) == 1 and isinstance(change, ev.JobChanged):
-            if (harmless and not self._room(change.job)) or self._refuses(change, harmless):
-                return Outcome(False)
+        single = self._quick and len(changes) == 1
+        if single and isinstance(change, ev.JobChanged) and self._refuses(change, harmless):
+            return Outcome(False)
         ended = {change.job_id for change in changes if isinstance(change, ev.JobCancelled)}
         copy = self._engine.branch()
         for change in changes:
@@ -103,6 +103,8 @@ class Bench:
 
     def _refuses(self, change: ev.JobChanged, harmless: bool) -> bool:
         """Whether nothing comes of this change of the job (or nothing harmless)."""
+        if harmless and not self._room(change.job):
+            return True
         copy = self._spare or self._engine.branch()
         state, now_ms = copy.state, self._now_ms
         self._spare = copy
