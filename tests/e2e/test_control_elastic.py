@@ -65,6 +65,21 @@ def test_a_plain_script_says_in_fit_what_it_needs_and_its_driver_waits_for_it(ho
     assert [row["epoch"] for row in rows] == list(range(60)) and {row["world_size"] for row in rows} == {2}
 
 
+@pytest.mark.slow
+def test_a_script_of_one_worker_runs_on_one_of_two_gpus_and_the_other_goes_back(house: House, tmp_path: Path) -> None:
+    log = tmp_path / "epochs.jsonl"
+    script = f"{sys.executable} {SCRIPTS / 'plain_torch.py'} {log} one"
+    wide = house.submit(kind="ray", entrypoint=script, min_gpus=1, max_gpus=2)
+    house.wait(lambda: house.job(wide)["gpus"] == {"min": 1, "max": 1, "held": 1}, "the second GPU to go back")
+    other = house.submit(kind="command", command=["true"], gpus=1)
+    assert house.ended(other)["state"] == "succeeded"
+    assert house.job(wide)["state"] == "running", "beside it"
+    ended = house.ended(wide)
+    assert (ended["state"], ended["attempts"]) == ("succeeded", 1), house.log(wide)
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == list(range(60)) and {row["world_size"] for row in rows} == {1}
+
+
 def test_the_control_plane_dies_in_the_middle_of_a_resize_and_no_step_is_lost(house: House) -> None:
     recipe = f"{sys.executable} -m heliostat_jobs.recipes.digits_cnn --workers 1-2 --epochs {EPOCHS}"
     options = f"--checkpoint-every {CHECKPOINT_EVERY} --step-ms 20"

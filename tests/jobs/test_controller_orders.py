@@ -107,6 +107,7 @@ def running(clock: SimpleNamespace) -> Any:
     made.__dict__.update(
         _link=Link(), _progress=SimpleNamespace(reports=2, checkpoint=checkpoint), _worker_group=Workers(),
         _mark=None, _handover=Handover(True, BackendConfig()), _train_fn_ref=None, _running_on=RUNNING, _started_s=NOW_S - 60,
+        _entered=places_of(RUNNING), _started_epoch=1, _scaling_policy=SimpleNamespace(lease=RUNNING),
         _reports_at_start=0, _released_epoch=0, _broken_epoch=0, _calm_poll_s=0.2, _health_check_interval_s=0.2,
         _state=RunningState(), _run_attempt_id="r",
     )  # fmt: skip
@@ -131,6 +132,50 @@ def test_nothing_happens_without_an_order(running: Any) -> None:
 def test_a_new_epoch_with_the_same_slots_moves_nobody(running: Any) -> None:
     order(running)
     assert running._worker_group.marks == [] and running._finish_order() is None
+
+
+def test_an_epoch_that_lets_the_workers_be_is_answered_once(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the lease leaves slots that this run never used: the scheduler waits for a word."""
+    monkeypatch.setattr(running, "_ranks", list, raising=False)
+    running._worker_group = [object()] * 2
+    running._link.lease = replace(RUNNING, epoch=2)
+    running._say_started()
+    running._say_started()
+    assert whats(running) == [(2, "started")]
+
+
+def starting(controller: Any) -> None:
+    """Its workers are on their way into RUNNING's slots; nothing runs yet."""
+    controller._running_on = controller._worker_group = None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        pytest.param({"slots": SLOTS[:1]}, ["released"], id="a shrink"),
+        pytest.param({"slots": SLOTS[2:]}, ["released"], id="a move"),
+        pytest.param({"order": PREEMPT}, ["released"], id="a pause"),
+        pytest.param({"slots": SLOTS}, [], id="a growth takes nothing away"),
+        pytest.param({}, [], id="the same again"),
+    ],
+)
+def test_an_order_that_comes_while_workers_start_is_answered(
+    running: Any, changes: dict[str, Any], said: list[str]
+) -> None:
+    starting(running)
+    running._link.lease = replace(RUNNING, epoch=2, **changes)
+    running._say_released("idle")
+    running._say_released("idle")
+    assert whats(running) == [(2, what) for what in said]
+
+
+def test_slots_that_were_left_are_not_left_again(running: Any) -> None:
+    starting(running)
+    running._link.lease = replace(RUNNING, epoch=2, order=PREEMPT)
+    running._say_released("idle")
+    running._link.lease = replace(RUNNING, epoch=3, slots=SLOTS[2:])
+    running._say_released("idle")
+    assert whats(running) == [(2, "released")], "the lease of epoch 3 is a new one"
 
 
 @pytest.mark.parametrize("word", [PREEMPT, STOP])

@@ -9,8 +9,9 @@ slots (grow, shrink, migrate, resume): let go, then start in the new ones. Both 
 except that the next group may use some of the workers (handover.py). A group that has just started and reported nothing has hardly
 anything to save, so it is waited for only seconds. At the deadline it is ended in any case. A group that finishes first has finished.
 
-Always true: workers run only in the slots of the newest lease seen, or are being moved off older ones; `released` is
-acked once per epoch and only after the workers were told to end; what an order or a lost node breaks is not charged to
+Always true: workers run only in the slots of the newest lease seen, or are being moved off older ones; an epoch that takes away
+slots that workers may have entered is answered by `released`, once and only after they were told to end, and one that lets them be by
+`started`; what an order or a lost node breaks is not charged to
 `max_failures`; the event loop never waits for the board (lease_link.py does).
 """
 
@@ -21,6 +22,7 @@ import logging
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
@@ -32,7 +34,7 @@ from heliostat_jobs.train.handover import Handover
 from heliostat_jobs.train.hold import OrderInfo
 from heliostat_jobs.train.lease_link import LeaseLink
 from heliostat_jobs.train.lighter import LatePreemptionCallback
-from heliostat_jobs.train.places import may_run, places_of
+from heliostat_jobs.train.places import may_run, no_more_than, places_of
 from heliostat_jobs.train.progress import Progress
 from heliostat_jobs.train.ray_train_private import (
     HEALTH_CHECK_INTERVAL_ENV,
@@ -99,7 +101,8 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
         validation_config: Any = None,
     ) -> None:
         attempt, claim = scaling_policy.attempt, scaling_policy.claim
-        self._link = LeaseLink(lambda: connect(attempt, claim), scaling_policy.lease, self._on_lease)
+        see = partial(no_more_than, most=scaling_policy.scaling_config.max_workers)
+        self._link = LeaseLink(lambda: connect(attempt, claim), scaling_policy.lease, self._on_lease, see)
         self._progress = next(callback for callback in callbacks or [] if isinstance(callback, Progress))
         self._guard = StartGuard()
         self._event_loop: asyncio.AbstractEventLoop | None = None
@@ -107,6 +110,8 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
         self._mark: Mark | None = None
         self._handover = Handover(attempt.warms, train_run_context.backend_config)
         self._running_on: Lease | None = None
+        self._entered = places_of(scaling_policy.lease)
+        self._started_epoch = 0
         self._starting = False
         self._started_s = 0.0
         self._reports_at_start = 0
@@ -207,6 +212,7 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
     async def _step_with_workers(self) -> Any:
         if not self._must_move():
             self._handover.drop_warm()
+            self._say_started()
         elif not self._is_warming():
             self._note_order()
         outcome = self._finish_order()
@@ -273,6 +279,7 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
         self._say_released(how)
         if self._handover.settle():
             self._running_on = mark.lease  # where the kept workers are
+            self._entered = places_of(mark.lease)
         error = PreemptionError(info, drain_timed_out=how == DEADLINE)
         return self._result(self.get_state(), RestartingState(training_failed_error=error))
 
@@ -300,11 +307,16 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
         self._handover.keep(group, next_lease)
 
     def _say_released(self, how: str) -> None:
-        """Ack, once per epoch, that no worker of ours is in the slots that the order takes away."""
+        """Ack, once per epoch, that no worker of ours is in the slots that the order takes away.
+
+        `_entered` counts, not what runs: workers may have been on their way in, or have died a moment ago.
+        """
         order = self._mark.lease if self._mark is not None else self._link.lease
         moved = self._running_on is not None and places_of(order) != places_of(self._running_on)
+        lost = not set(self._entered) <= set(places_of(order))
         self._mark = self._running_on = None
-        if order.order in (PREEMPT, STOP) or moved:
+        if order.order in (PREEMPT, STOP) or moved or lost:
+            self._entered = ()
             self._ack_released(order, how)
 
     def _ack_released(self, order: Lease, how: str) -> None:
@@ -336,6 +348,7 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
         try:
             if not self._is_start_wanted():
                 return self._result(self.get_state(), InitializingState())
+            self._entered = places_of(lease)
             result = super()._execute_resize_decision(decision)
         except Exception as error:
             self._guard.kill()
@@ -349,9 +362,17 @@ class SlotController(TrainController):  # type: ignore[misc]  # Ray is untyped h
         self._running_on = lease
         self._started_s = time.time()
         placed = {"world_size": len(self._worker_group), "ranks": self._ranks(), **self._handover.facts()}
+        self._started_epoch = lease.epoch
         self._link.ack(lease.epoch, STARTED, placed)
         self._link.report({"training": True, **placed})
         return result
+
+    def _say_started(self) -> None:
+        """A newer epoch that changes nothing for this run, as when it leaves slots that the run never used: it is at work there."""
+        lease = self._link.lease
+        if lease.epoch > self._started_epoch and self._worker_group is not None and self._mark is None:
+            self._started_epoch = lease.epoch
+            self._link.ack(lease.epoch, STARTED, {"world_size": len(self._worker_group), "ranks": self._ranks()})
 
     def _start_worker_group(self, num_workers: int, resources_per_worker: dict[str, float]) -> None:
         lease = self._scaling_policy.lease

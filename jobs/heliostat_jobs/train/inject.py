@@ -98,11 +98,13 @@ def _leased(attempt: Attempt, kwargs: dict[str, Any]) -> Iterator[bool]:
 def _use_slots(kwargs: dict[str, Any], attempt: Attempt, lease: Lease, claim: str) -> None:
     from heliostat_jobs.train.hold import Obedience
     from heliostat_jobs.train.lighter import lighter
+    from heliostat_jobs.train.places import no_more_than
     from heliostat_jobs.train.progress import Progress
     from heliostat_jobs.train.slot_policy import LeaseFailurePolicy, SlotScalingPolicy
 
     scaling = kwargs["train_run_context"].scaling_config
-    kwargs["scaling_policy"] = SlotScalingPolicy(scaling, attempt, lease, claim)
+    seen = no_more_than(lease, scaling.max_workers)
+    kwargs["scaling_policy"] = SlotScalingPolicy(scaling, attempt, seen, claim)
     kwargs["failure_policy"] = LeaseFailurePolicy(kwargs["failure_policy"])
     stock = [lighter(each) for each in kwargs["callbacks"] if not isinstance(each, PlacementGroupCleanerCallback)]
     kwargs["callbacks"] = [*stock, Obedience(), Progress()]

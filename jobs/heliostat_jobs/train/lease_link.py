@@ -38,13 +38,20 @@ class BoardClient(Protocol):
 
 
 class LeaseLink:
-    """Watches one lease and speaks for its runner. `connect` is called once, in the thread."""
+    """Watches one lease and speaks for its runner. `connect` is called once, in the thread. see: what of a lease is the runner's."""
 
-    def __init__(self, connect: Callable[[], BoardClient], lease: Lease, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], BoardClient],
+        lease: Lease,
+        on_change: Callable[[], None],
+        see: Callable[[Lease], Lease] = lambda lease: lease,
+    ) -> None:
         self.lease = lease
         self.gone = False
         self._connect = connect
         self._on_change = on_change
+        self._see = see
         self._loop = asyncio.new_event_loop()
         self._client: BoardClient | None = None
         self._acks: list[tuple[int, str, Facts]] = []
@@ -140,7 +147,7 @@ class LeaseLink:
 
     def _adopt(self, lease: Lease) -> None:
         if lease.epoch > self.lease.epoch:
-            self.lease = lease
+            self.lease = self._see(lease)
             self._on_change()
 
     def _lose(self) -> None:

@@ -8,11 +8,13 @@ for, but never more than its place holds: the rest of a node belongs to others.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from heliostat_scheduler.live.protocol import RUN, Lease, SlotRef
 
 MILLI = 1000
+ACCELERATOR = "accelerator_type:"
+"""Begins the resource by which Ray names a kind of GPU. In a lease the job's flavor has chosen it; slots do not hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,11 @@ def places_of(lease: Lease) -> tuple[Place, ...]:
     return ()
 
 
+def no_more_than(lease: Lease, most: int) -> Lease:
+    """The lease as a run of at most that many workers sees it: the first slots. The rest is the job's, but not this run's."""
+    return lease if len(lease.slots) <= most else replace(lease, slots=lease.slots[:most], tasks=most)
+
+
 def place_of(slot: SlotRef) -> Place:
     """A GPU's slot as a place."""
     return Place(slot.slot, slot.group, slot.node, slot.device, slot.cpu_milli / MILLI, slot.memory_bytes)
@@ -52,6 +59,7 @@ def clipped(asked: Mapping[str, float], place: Place) -> dict[str, float]:
     """`asked` (Ray's resources for one worker) cut down to what the place holds. Memory 0 in a place means: not counted."""
     limits = {"CPU": place.cpu, "GPU": place.gpu}
     granted = {name: min(amount, limits.get(name, amount)) for name, amount in asked.items()}
+    granted = {name: amount for name, amount in granted.items() if not name.startswith(ACCELERATOR)}
     if place.memory == 0:
         granted.pop("memory", None)
     elif "memory" in granted:
@@ -62,8 +70,10 @@ def clipped(asked: Mapping[str, float], place: Place) -> dict[str, float]:
 def cuts(asked: Mapping[str, float], place: Place) -> str:
     """What `clipped` took away, for a warning; empty when nothing."""
     granted = clipped(asked, place)
-    return ", ".join(
+    cut = [
         f"{name} {amount:g} -> {granted[name]:g}"
         for name, amount in asked.items()
         if granted.get(name, amount) < amount
-    )
+    ]
+    dropped = [f"{name} is left out: the job's flavor chose its GPUs" for name in asked if name.startswith(ACCELERATOR)]
+    return ", ".join(cut + dropped)

@@ -11,32 +11,40 @@ from typing import Any
 from heliostat_scheduler.live.protocol import Lease
 
 from heliostat_jobs.errors import JobError, NotYetSupported, UndeclaredGPU, WorkerCountMismatch, metadata_line
-from heliostat_jobs.train.places import places_of
+from heliostat_jobs.train.places import ACCELERATOR, places_of
+
+IN_A_SLOT = frozenset(("CPU", "GPU", "memory"))
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What one `fit()` wants: workers (min, max) and GPUs for each."""
+    """What one `fit()` wants: workers (min, max) and GPUs for each. custom: other resources for each that no slot holds."""
 
     min_workers: int
     max_workers: int
     gpus_per_worker: float
     tpu: bool = False
+    custom: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, scaling: Any) -> Request:  # Any: ray.train.ScalingConfig, which is untyped
         resources = scaling._resources_per_worker_not_none
-        return cls(scaling.min_workers, scaling.max_workers, float(resources.get("GPU", 0)), bool(scaling.use_tpu))
+        custom = [
+            n for n, amount in resources.items() if amount and n not in IN_A_SLOT and not n.startswith(ACCELERATOR)
+        ]
+        gpus = float(resources.get("GPU", 0))
+        return cls(scaling.min_workers, scaling.max_workers, gpus, bool(scaling.use_tpu), tuple(custom))
 
 
 def floats(request: Request, lease: Lease) -> bool:
-    """Whether this run takes the cluster's floating CPUs as under plain Ray: no GPU wanted, none held, and no CPU group of its size."""
-    return (
-        request.gpus_per_worker == 0
-        and not request.tpu
-        and not lease.slots
-        and len(places_of(lease)) != request.max_workers
-    )
+    """Whether this run takes the cluster's floating CPUs as under plain Ray: it wants no GPU, and the lease has not as many places.
+
+    A range without GPUs takes the places of a GPU lease when their number lies in it.
+    """
+    if request.gpus_per_worker > 0 or request.tpu:
+        return False
+    held = len(places_of(lease))
+    return not request.min_workers <= held <= request.max_workers if lease.slots else held != request.max_workers
 
 
 def has_gpus(request: Request) -> bool:
@@ -61,9 +69,9 @@ def check(request: Request, lease: Lease) -> None:
 
 
 def refusal(request: Request, lease: Lease) -> JobError | None:
-    """Why `fit()` cannot run in this lease, or None. A range of workers takes whatever size of it the lease has."""
-    error = _kind_refusal(request, lease)
-    return error or _size_refusal(request.min_workers, request.max_workers, len(places_of(lease)), lease.job)
+    """Why `fit()` cannot run in this lease, or None. It takes what the lease has, up to its own maximum."""
+    held = min(len(places_of(lease)), request.max_workers) if lease.slots else len(places_of(lease))
+    return _kind_refusal(request, lease) or _size_refusal(request.min_workers, request.max_workers, held, lease.job)
 
 
 def _kind_refusal(request: Request, lease: Lease) -> JobError | None:
@@ -71,6 +79,11 @@ def _kind_refusal(request: Request, lease: Lease) -> JobError | None:
     if request.tpu:
         return NotYetSupported(
             "ScalingConfig(use_tpu=True) cannot run in a lease: slots hold GPUs.", "Use use_gpu=True."
+        )
+    if request.custom:
+        return NotYetSupported(
+            f"fit() asks for {', '.join(request.custom)} for each worker; a slot holds a GPU, CPUs and memory.",
+            "Leave them out of resources_per_worker; a kind of hardware is chosen with the job's flavor (helio submit --flavor).",
         )
     if request.gpus_per_worker > 1:
         total = int(request.gpus_per_worker * most)

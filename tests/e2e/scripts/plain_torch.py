@@ -43,9 +43,10 @@ def loop(config: dict[str, str]) -> None:
 if __name__ == "__main__":
     import sys
 
+    workers = (1, 2) if "elastic" in sys.argv else 1 if "one" in sys.argv else 2
     trainer = TorchTrainer(
         loop,
         train_loop_config={"log": sys.argv[1]},
-        scaling_config=ray.train.ScalingConfig(num_workers=(1, 2) if "elastic" in sys.argv else 2, use_gpu=True),
+        scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=True),
     )
     print("RESULT", trainer.fit().metrics)
