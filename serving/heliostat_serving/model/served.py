@@ -7,6 +7,7 @@ import shutil
 
 from heliostat_serving.model import artifact, loading, trial
 from heliostat_serving.model.batching import Batcher
+from heliostat_serving.model.promise import BrokenPromiseError, keeping
 from heliostat_serving.spec import VersionSpec
 from heliostat_serving.wire.tensors import Tensors
 
@@ -16,14 +17,17 @@ HUNG_S = 300.0
 
 
 class ModelFailed(Exception):
-    """The model raised on an input that its signature allows. The text is for the caller; the traceback is in the log."""
+    """The model raised on an input that its signature allows, or answered otherwise than that promises.
+
+    The text is for the caller; the traceback is in the log.
+    """
 
 
 class Served:
     def __init__(self, spec: VersionSpec) -> None:
         found = artifact.fetch(spec.artifact_uri, spec.sha256)
         try:
-            predict = loading.load(found, spec)
+            predict = keeping(loading.load(found, spec), spec.signature)
             cost_s = trial.attempt(predict, spec.signature)
         except artifact.HeliostatLoadError:
             raise
@@ -40,6 +44,9 @@ class Served:
     async def infer(self, inputs: Tensors, rows: int) -> Tensors:
         try:
             return await self._batcher.run(inputs, rows)
+        except BrokenPromiseError as error:
+            logger.exception("%s broke its promise.", self._name)
+            raise ModelFailed(f"{self._name} does not answer by its signature. {error}") from error
         except Exception as error:
             logger.exception("%s failed.", self._name)
             raise ModelFailed(f"{self._name} failed on this input.") from error
