@@ -6,59 +6,25 @@ import asyncio
 import hashlib
 import json
 import pickle
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from heliostat_serving.model.artifact import HeliostatLoadError, fetch
 from heliostat_serving.model.batching import Batcher
-from heliostat_serving.model.loading import load
+from heliostat_serving.model.loading import Predict, load
+from heliostat_serving.model.promise import keeping
 from heliostat_serving.model.served import ModelFailed, Served
 from heliostat_serving.model.trial import attempt
 from heliostat_serving.spec import Batching, Signature, TensorSpec, VersionSpec
-from heliostat_serving.wire.tensors import Tensors
+from heliostat_serving.wire.tensors import Tensors, from_json, to_json
 
 from tests.serving.builders import PAIR
-
-FACTORY = """
-import torch
-
-class Twice(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.by = torch.nn.Parameter(torch.zeros(()))
-
-    def forward(self, x):
-        return x * self.by
-"""
-
-
-def manifest(folder: Path) -> str:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json")
-    entries = [
-        {"path": str(file.relative_to(folder)), "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "size": file.stat().st_size}
-        for file in files
-    ]  # fmt: skip
-    raw = json.dumps({"files": entries}).encode()
-    (folder / "manifest.json").write_bytes(raw)
-    return hashlib.sha256(raw).hexdigest()
-
-
-def twice(folder: Path, code: str = FACTORY, signature: Signature = PAIR) -> VersionSpec:
-    import torch
-    from safetensors.torch import save_file
-
-    (folder / "code").mkdir(parents=True)
-    (folder / "code" / "twice.py").write_text(code)
-    save_file({"by": torch.tensor(2.0)}, folder / "model.safetensors")
-    return card(folder, {"format": "safetensors", "factory": "twice:Twice"}, signature)
-
-
-def card(folder: Path, entries: dict[str, Any], signature: Signature = PAIR) -> VersionSpec:
-    (folder / "model.json").write_text(json.dumps({**entries, "signature": signature.to_json()}))
-    return VersionSpec("iris", 1, "iris", 1, f"file://{folder}", manifest(folder), signature)
+from tests.serving.folders import FACTORY, card, manifest, row, twice
 
 
 async def test_a_torch_model(tmp_path: Path) -> None:
@@ -100,7 +66,7 @@ WRONG = Signature(PAIR.inputs, (TensorSpec("y", "INT64", (-1, 2)),))
     [
         ("raise RuntimeError('at import')", PAIR, "at import"),
         ("x = 1", PAIR, "cannot be imported"),
-        (FACTORY, OTHER, r"shape \[1, 2\], the signature says \[-1, 3\]"),
+        (FACTORY, OTHER, r"shape \[1, 2\] \(rows asked: 1\), the signature says \[-1, 3\]"),
         (FACTORY, WRONG, "float32, the signature says INT64"),
     ],
     ids=["raises at import", "has no factory", "another shape", "another dtype"],
@@ -138,7 +104,7 @@ def test_an_estimator_from_skops(tmp_path: Path) -> None:
 
     dump(LogisticRegression().fit([[0.0, 0.0], [1.0, 1.0]], [0, 1]), tmp_path / "model.skops")
     spec = card(tmp_path, {"format": "skops"}, WINE)
-    predict = load(fetch(spec.artifact_uri, spec.sha256), spec)
+    predict = keeping(load(fetch(spec.artifact_uri, spec.sha256), spec), WINE)
     attempt(predict, WINE)
     found = predict({"features": np.array([[0.0, 0.0], [5.0, 5.0]])})
     assert found["label"].tolist() == [0, 1]
@@ -146,19 +112,122 @@ def test_an_estimator_from_skops(tmp_path: Path) -> None:
 
 
 def test_an_onnx_model(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
-    helper = onnx.helper
-    graph = helper.make_graph(
-        [helper.make_node("Add", ["x", "x"], ["y"])], "g",
-        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None, 2])],
-        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None, 2])],
-    )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
-    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
-    spec = card(tmp_path, {"format": "onnx"})
-    predict = load(fetch(spec.artifact_uri, spec.sha256), spec)
+    spec = onnx_model(tmp_path, onnx.helper.make_node("Add", ["x", "x"], ["y"]), PAIR)
+    predict = keeping(load(fetch(spec.artifact_uri, spec.sha256), spec), PAIR)
+    attempt(predict, PAIR)
     assert predict({"x": np.ones((2, 2), np.float32)})["y"].tolist() == [[2, 2], [2, 2]]
+
+
+def onnx_model(folder: Path, node: onnx.NodeProto, signature: Signature) -> VersionSpec:
+    """A model of one node."""
+    kinds = {"FP32": onnx.TensorProto.FLOAT, "INT64": onnx.TensorProto.INT64, "BYTES": onnx.TensorProto.STRING}
+    ends = [
+        [
+            onnx.helper.make_tensor_value_info(tensor.name, kinds[tensor.dtype], [None, *tensor.shape[1:]])
+            for tensor in side
+        ]
+        for side in (signature.inputs, signature.outputs)
+    ]
+    graph = onnx.helper.make_graph([node], "g", *ends)
+    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("ai.onnx.ml", 3)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    return card(folder, {"format": "onnx"}, signature)
+
+
+def texts(*rows: Any) -> Tensors:
+    """As they come from the wire, as bytes."""
+    return {"x": from_json(list(rows), TensorSpec("x", "BYTES", (-1,)))}
+
+
+def test_an_onnx_model_gets_texts_not_bytes(tmp_path: Path) -> None:
+    codes = Signature((TensorSpec("x", "BYTES", (-1, 1)),), (TensorSpec("y", "INT64", (-1, 1)),))
+    node = onnx.helper.make_node(
+        "LabelEncoder", ["x"], ["y"], domain="ai.onnx.ml", keys_strings=["red", "grün"], values_int64s=[1, 2], default_int64=9
+    )  # fmt: skip
+    spec = onnx_model(tmp_path, node, codes)
+    predict = keeping(load(fetch(spec.artifact_uri, spec.sha256), spec), codes)
+    attempt(predict, codes)
+    assert predict(texts(["red"], ["grün"], ["blue"]))["y"].tolist() == [[1], [2], [9]]
+
+
+def test_an_onnx_model_may_answer_with_texts(tmp_path: Path) -> None:
+    same = Signature((TensorSpec("x", "BYTES", (-1, 1)),), (TensorSpec("y", "BYTES", (-1, 1)),))
+    spec = onnx_model(tmp_path, onnx.helper.make_node("Identity", ["x"], ["y"]), same)
+    predict = keeping(load(fetch(spec.artifact_uri, spec.sha256), spec), same)
+    assert to_json(predict(texts(["grün"]))["y"]) == [["grün"]]
+
+
+def test_a_library_that_is_not_installed_is_named_with_what_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = onnx_model(tmp_path, onnx.helper.make_node("Add", ["x", "x"], ["y"]), PAIR)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(HeliostatLoadError, match=r"needs onnxruntime.*pip install -c constraints\.txt onnxruntime"):
+        Served(spec)
+
+
+def estimator(folder: Path, model: Any, signature: Signature) -> Predict:
+    from skops.io import dump, get_untrusted_types
+
+    dump(model, folder / "model.skops")
+    trusted = get_untrusted_types(file=folder / "model.skops")
+    spec = card(folder, {"format": "skops", "skops_trusted": trusted}, signature)
+    return keeping(load(fetch(spec.artifact_uri, spec.sha256), spec), signature)
+
+
+LABEL = (TensorSpec("label", "BYTES", (-1,)),)
+
+
+def test_an_estimator_gets_texts_not_bytes(tmp_path: Path) -> None:
+    """The encoder takes an unknown category for none of them, silently, so b"red" was answered like a stranger."""
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+    from sklearn.tree import DecisionTreeClassifier
+
+    model = make_pipeline(OneHotEncoder(handle_unknown="ignore"), DecisionTreeClassifier(random_state=0))
+    model.fit(np.array([["red"], ["blue"]], dtype=np.object_), ["r", "b"])
+    signature = Signature((TensorSpec("x", "BYTES", (-1, 1)),), LABEL)
+    predict = estimator(tmp_path, model, signature)
+    attempt(predict, signature)
+    assert to_json(predict(texts(["red"], ["blue"]))["label"]) == ["r", "b"]
+
+
+def test_columns_of_texts_and_numbers_are_put_side_by_side(tmp_path: Path) -> None:
+    from sklearn.compose import make_column_transformer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+    from sklearn.tree import DecisionTreeClassifier
+
+    encoder = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), [0]), remainder="passthrough")
+    model = make_pipeline(encoder, DecisionTreeClassifier(random_state=0))
+    rows = np.array([["red", 1.0], ["blue", 1.0], ["blue", 5.0]], dtype=np.object_)
+    model.fit(rows, ["r", "b", "far"])
+    signature = Signature((TensorSpec("x", "BYTES", (-1,)), TensorSpec("size", "FP64", (-1,))), LABEL)
+    predict = estimator(tmp_path, model, signature)
+    found = predict({**texts("red", "blue", "blue"), "size": np.array([1.0, 1.0, 5.0])})
+    assert to_json(found["label"]) == ["r", "b", "far"]
+
+
+def test_a_list_of_texts_stays_a_list(tmp_path: Path) -> None:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.tree import DecisionTreeClassifier
+
+    model = make_pipeline(TfidfVectorizer(), DecisionTreeClassifier(random_state=0))
+    model.fit(["good film", "bad film"], ["up", "down"])
+    signature = Signature((TensorSpec("x", "BYTES", (-1,)),), LABEL)
+    predict = estimator(tmp_path, model, signature)
+    attempt(predict, signature)
+    assert to_json(predict(texts("a good one", "so bad"))["label"]) == ["up", "down"]
+
+
+def test_one_column_of_numbers_is_a_table(tmp_path: Path) -> None:
+    from sklearn.tree import DecisionTreeClassifier
+
+    signature = Signature((TensorSpec("size", "FP64", (-1,)),), LABEL)
+    predict = estimator(tmp_path, DecisionTreeClassifier().fit([[1.0], [5.0]], ["near", "far"]), signature)
+    assert to_json(predict({"size": np.array([1.0, 5.0])})["label"]) == ["near", "far"]
 
 
 class Slow:
@@ -175,10 +244,6 @@ class Slow:
         if (x < 0).any():
             raise ValueError("negative")
         return {"y": x * 2}
-
-
-def row(value: float, count: int = 1) -> Tensors:
-    return {"x": np.full((count, 2), value, np.float32)}
 
 
 async def test_what_queues_while_the_model_computes_is_one_batch() -> None:

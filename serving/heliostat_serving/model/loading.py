@@ -3,6 +3,9 @@
 safetensors holds numbers and skops holds types from a list, so neither runs code on load; the code of a torch model comes with its
 artifact (`code/`), under a private module name, or from an installed package. A pickle runs whatever it wants: only where an
 administrator allowed it.
+
+BYTES are bytes on the wire. What scikit-learn and ONNX call a string is text, so their models get str: to an encoder b"red" is
+no "red", and it would say so by another prediction, not by an error.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ from heliostat_serving.wire.tensors import NUMPY, Array, Tensors
 
 Predict = Callable[[Tensors], Tensors]
 FILES = {"safetensors": "model.safetensors", "skops": "model.skops", "onnx": "model.onnx", "pickle": "model.pkl"}
+PACKAGES = {"sklearn": "scikit-learn"}
+"""Modules that are not called like the package that brings them."""
 
 
 class Estimator(Protocol):
@@ -38,7 +43,18 @@ def load(artifact: Artifact, spec: VersionSpec) -> Predict:
     card = artifact.card
     if card.signature != spec.signature:
         raise HeliostatLoadError("The signature in model.json is not the registered one. Push the model again.")
-    match card.format:
+    try:
+        return _loaded(artifact, spec)
+    except ModuleNotFoundError as error:
+        package = PACKAGES.get(error.name or "", error.name)
+        raise HeliostatLoadError(
+            f"This {card.format} model needs {error.name}, which is not installed where its replica runs. "
+            f"On every node: pip install -c constraints.txt {package}"
+        ) from error
+
+
+def _loaded(artifact: Artifact, spec: VersionSpec) -> Predict:
+    match artifact.card.format:
         case "safetensors":
             return _torch(artifact, spec)
         case "skops":
@@ -47,7 +63,7 @@ def load(artifact: Artifact, spec: VersionSpec) -> Predict:
             return _onnx(artifact, spec)
         case "pickle":
             return _pickle(artifact, spec)
-    raise HeliostatLoadError(f"Format {card.format} is not served; known are {', '.join(FILES)}.")
+    raise HeliostatLoadError(f"Format {artifact.card.format} is not served; known are {', '.join(FILES)}.")
 
 
 def _torch(artifact: Artifact, spec: VersionSpec) -> Predict:
@@ -105,21 +121,27 @@ def _onnx(artifact: Artifact, spec: VersionSpec) -> Predict:
     outputs = [tensor.name for tensor in spec.signature.outputs]
 
     def predict(inputs: Tensors) -> Tensors:
-        found = session.run(outputs, inputs)
+        found = session.run(outputs, {name: _texts(array) for name, array in inputs.items()})
         return dict(zip(outputs, found, strict=True))
 
     return predict
 
 
 def _estimator(model: Estimator, signature: Signature) -> Predict:
-    """A scikit-learn estimator: its first output is `predict`, its second `predict_proba`; several inputs are its columns."""
+    """A scikit-learn estimator: its first output is `predict`, its second `predict_proba`; several inputs are its columns.
+
+    A list of texts alone (one input, BYTES, [-1]) stays a list, which is what text vectorizers take; all else becomes a table.
+    """
     names = [tensor.name for tensor in signature.outputs]
     if len(names) > 2:
         raise HeliostatLoadError("An estimator has at most two outputs: predict and predict_proba.")
     columns = [tensor.name for tensor in signature.inputs]
+    alone = signature.inputs[0] if len(columns) == 1 else None
+    is_list = alone is not None and alone.dtype == "BYTES" and len(alone.shape) == 1
 
     def predict(inputs: Tensors) -> Tensors:
-        parts = [inputs[name].reshape(len(inputs[name]), -1) for name in columns]
+        given = [_texts(inputs[name]) for name in columns]
+        parts = given if is_list else [array.reshape(len(array), -1) for array in given]
         features = parts[0] if len(parts) == 1 else np.column_stack(parts)
         found = {names[0]: np.asarray(model.predict(features))}
         if len(names) == 2:
@@ -127,6 +149,15 @@ def _estimator(model: Estimator, signature: Signature) -> Predict:
         return _cast(found, signature)
 
     return predict
+
+
+def _texts(array: Array) -> Array:
+    """BYTES as str; other types as they are. What is no UTF-8 becomes a text that equals no proper one."""
+    if array.dtype != NUMPY["BYTES"]:
+        return array
+    found = np.empty(array.size, dtype=np.object_)
+    found[:] = [raw.decode("utf-8", "surrogateescape") for raw in array.reshape(-1).tolist()]
+    return found.reshape(array.shape)
 
 
 def _named(found: Any, signature: Signature, to_numpy: Callable[[Any], Array]) -> Tensors:
