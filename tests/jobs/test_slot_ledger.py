@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -172,3 +173,58 @@ def test_what_the_scheduler_is_told_about_plain_work() -> None:
         slot_of(ledger)
     ledger.done([1, 1, 99])
     assert ledger.told() == {"step": 1, "gpu_requests_open": 2, "slots_in_use": 2}
+
+
+def test_a_change_between_claims_has_no_deadline_of_an_older_order() -> None:
+    """The lease's deadline is that of its last resize: minutes ago, when a new trial comes and a trainer gives up slots for it."""
+    ledger = book(A, B, C, D)
+    ledger.claim("c1", "one", "", ANY)
+    ledger.resize(lease(A, B, C, epoch=2, deadline_ms=99))
+    ledger.released("c1", 2)
+    ledger.claim("c2", "two", "", ONE)
+    shrunk = ledger.lease_of("c1")
+    assert shrunk is not None
+    assert (len(shrunk.slots), shrunk.epoch, shrunk.deadline_ms) == (2, 3, 0)
+
+
+def test_who_is_still_in_a_slot_that_an_order_took_keeps_its_deadline() -> None:
+    ledger = book(A, B, C, D)
+    ledger.claim("c1", "one", "", ANY)
+    ledger.resize(lease(A, B, C, epoch=2, deadline_ms=99))
+    ledger.claim("c2", "two", "", ONE)
+    shrunk = ledger.lease_of("c1")
+    assert shrunk is not None
+    assert (len(shrunk.slots), shrunk.deadline_ms) == (2, 99)
+
+
+def scanned(ledger: SlotLedger, only_staying: bool) -> dict[str, int]:
+    """`pending` as a scan of everything, as it was before the sums were kept."""
+    pending = {ref.slot: 0 for ref in ledger.lease.slots}
+    for load in ledger.loads.values():
+        if load.stays or not only_staying:
+            pending[load.slot] = pending.get(load.slot, 0) + load.amount
+    for claim in ledger.claims.values():
+        for slot in {*claim.occupied, *claim.wanted}:
+            pending[slot] = pending.get(slot, 0) + claim.wish.share
+    return pending
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_kept_sums_are_what_a_scan_finds(seed: int) -> None:
+    dice, ledger, now_s = random.Random(seed), book(A, B, C, D), 0.0
+    for step in range(200):
+        now_s += 1.0
+        match dice.randrange(7):
+            case 0 | 1 | 2:
+                ledger.pick(dice.choice((250, 500, 1000)), "", dice.random() < 0.3, now_s)
+            case 3:
+                ledger.done(dice.sample(range(ledger._tokens + 2), min(3, ledger._tokens + 2)))
+            case 4:
+                ledger.are_free(dice.sample((A, B, C, D), 2), now_s - 3.0)
+            case 5:
+                ledger.claim(f"c{step}", "", "", ONE) if dice.random() < 0.5 else ledger.release(f"c{step - 9}")
+            case 6:
+                kept = dice.sample((A, B, C, D), dice.randint(1, 4))
+                ledger.resize(lease(*kept, epoch=ledger.lease.epoch + 1))
+        for only_staying in (False, True):
+            assert ledger.pending(only_staying) == scanned(ledger, only_staying), f"seed {seed}, step {step}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import ray
@@ -18,6 +19,7 @@ from heliostat_jobs.boot.attempt import Attempt
 from heliostat_jobs.errors import BrokenEnvironment, LeaseLost
 from heliostat_jobs.slots.broker import SlotBroker
 from heliostat_jobs.slots.ledger import WHOLE
+from heliostat_jobs.slots.open_tasks import OpenTasks
 
 ANSWER_S = 60.0
 
@@ -29,7 +31,7 @@ class SlotAccess:
         self._attempt = attempt
         self._handle: Any = None  # Any: an actor handle
         self._connection = ""
-        self._open: dict[int, Any] = {}  # Any: ObjectRefs
+        self._open = OpenTasks()
         self._lock = threading.Lock()
 
     # ---- plain tasks and actors --------------------------------------------------------------------------------------
@@ -43,7 +45,7 @@ class SlotAccess:
         found: tuple[int, SlotRef] | None = self.ask("pick", round(gpus * WHOLE), node, stays, self._finished())
         return found
 
-    def watch_task(self, token: int, reference: Any) -> None:  # Any: what RemoteFunction._remote returns
+    def watch_task(self, token: int, slot: str, reference: Any) -> None:  # Any: what RemoteFunction._remote returns
         """Count the task until its (first) result is there."""
         ref = reference[0] if isinstance(reference, list) and reference else reference
         if isinstance(ref, ray.ObjectRefGenerator):
@@ -52,7 +54,7 @@ class SlotAccess:
             self.give_back(token)
             return
         with self._lock:
-            self._open[token] = ref
+            self._open.add(token, slot, ref)
 
     def give_back(self, token: int) -> None:
         """The request was never made, or leaves no trace that could be watched."""
@@ -65,14 +67,7 @@ class SlotAccess:
     def _finished(self) -> list[int]:
         """Tokens of tasks that are over since the last look."""
         with self._lock:
-            if not self._open:
-                return []
-            refs = list(self._open.values())
-            ready = set(ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)[0])
-            over = [token for token, ref in self._open.items() if ref in ready]
-            for token in over:
-                del self._open[token]
-        return over
+            return self._open.over(_ready)
 
     # ---- both --------------------------------------------------------------------------------------------------------
 
@@ -109,6 +104,11 @@ class SlotAccess:
             actor = ray.remote(num_cpus=0, max_concurrency=1000)(SlotBroker)
             self._handle = actor.options(**options).remote(self._attempt.job, self._attempt.secret)
         return self._handle
+
+
+def _ready(refs: Sequence[Any]) -> Sequence[Any]:  # Any: ObjectRefs
+    ready: list[Any] = ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)[0]
+    return ready
 
 
 @functools.cache

@@ -11,6 +11,7 @@ hold one of its processes; nobody is given a slot that the lease does not have.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -33,7 +34,8 @@ class Wish:
 class Claim:
     """owner: the trial's id. actor: the actor whose death ends the claim ("" for none). wanted: its slots by the newest plan.
 
-    occupied: slots that may still hold its processes. epoch: rises whenever `wanted` changes.
+    occupied: slots that may still hold its processes. epoch: rises whenever `wanted` changes. deadline_ms: when it must have followed
+    that change (0: nobody outside of the job waits for it).
     """
 
     id: str
@@ -67,6 +69,8 @@ class SlotLedger:
         self.ranking: tuple[str, ...] = ()
         self.over = 0
         self._tokens = 0
+        self._queued: Counter[str] = Counter()  # milli-GPU of all loads, by slot
+        self._staying: Counter[str] = Counter()  # the part of it that is actors
 
     # ---- plain tasks and actors --------------------------------------------------------------------------------------
 
@@ -81,16 +85,14 @@ class SlotLedger:
         pending, staying = self.pending(), self.pending(only_staying=True)
         slot = min(candidates, key=lambda name: (staying[name] + amount > WHOLE, pending[name]))
         self._tokens += 1
-        self.loads[self._tokens] = Load(slot, amount, now_s, stays)
+        self.loads[self._tokens] = load = Load(slot, amount, now_s, stays)
+        self._count(load, load.amount)
         return self._tokens, slot
 
     def pending(self, only_staying: bool = False) -> dict[str, int]:
         """Milli-GPU asked for in each slot, running or queued; without plain tasks, if so asked."""
-        pending = {ref.slot: 0 for ref in self.lease.slots}
-        for load in self.loads.values():
-            if only_staying and not load.stays:
-                continue
-            pending[load.slot] = pending.get(load.slot, 0) + load.amount
+        sums = self._staying if only_staying else self._queued
+        pending = {ref.slot: 0 for ref in self.lease.slots} | {slot: amount for slot, amount in sums.items() if amount}
         for claim in self.claims.values():
             for slot in {*claim.occupied, *claim.wanted}:
                 pending[slot] = pending.get(slot, 0) + claim.wish.share
@@ -103,7 +105,15 @@ class SlotLedger:
 
     def done(self, tokens: Iterable[int]) -> None:
         for token in tokens:
-            self.over += self.loads.pop(token, None) is not None
+            load = self.loads.pop(token, None)
+            if load is not None:
+                self.over += 1
+                self._count(load, -load.amount)
+
+    def _count(self, load: Load, amount: int) -> None:
+        self._queued[load.slot] += amount
+        if load.stays:
+            self._staying[load.slot] += amount
 
     def are_free(self, slots: Iterable[str], before_s: float) -> None:
         """Ray shows these slots unused: tasks placed there before that moment are over, whoever made them."""
@@ -153,7 +163,11 @@ class SlotLedger:
         self.plan(grow=True)
 
     def plan(self, grow: bool = False) -> None:
-        """Give every claim its slots anew; those whose slots change get a higher epoch."""
+        """Give every claim its slots anew; those whose slots change get a higher epoch.
+
+        grow: the lease has changed. Only then does its deadline count, and for those who are still in a slot that it took away: for a
+        change between claims that of some earlier order would be over already.
+        """
         slots = [ref.slot for ref in self.lease.slots] if self.lease.order == RUN else []
         ranked = self._ranked()
         wanted = allocate(slots, [(claim.id, claim.wish, claim.wanted) for claim in ranked], grow)
@@ -163,7 +177,7 @@ class SlotLedger:
             claim.wanted = wanted[claim.id]
             claim.occupied |= set(claim.wanted)
             claim.epoch += 1
-            claim.deadline_ms = self.lease.deadline_ms
+            claim.deadline_ms = self.lease.deadline_ms if grow or not claim.occupied <= set(slots) else 0
 
     def _ranked(self) -> list[Claim]:
         """Holders first, best trial first; then those who wait, in the order they came."""

@@ -34,27 +34,27 @@ def patch_actor(module: ModuleType) -> None:
 
 
 def _in_lease(
-    original: Callable[..., Any], name: Callable[[Any], str], watch: Callable[[int, Any], None], stays: bool
+    original: Callable[..., Any], name: Callable[[Any], str], watch: Callable[[int, str, Any], None], stays: bool
 ) -> Callable[..., Any]:  # Any: Ray's own signatures
     @functools.wraps(original)
     def _remote(self: Any, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         request = asked(name(self), options)
         if request is None:
             return original(self, args, kwargs, **options)
-        token, changed = _slot_for(request, options, stays)
+        token, slot, changed = _slot_for(request, options, stays)
         try:
             made = original(self, args, kwargs, **{**options, **changed})
         except BaseException:
             _give_back(token)
             raise
-        watch(token, made)
+        watch(token, slot, made)
         return made
 
     return _remote
 
 
-def _slot_for(request: Asked, options: dict[str, Any], stays: bool) -> tuple[int, dict[str, Any]]:
-    """The broker's token, and the options that put the request into its slot."""
+def _slot_for(request: Asked, options: dict[str, Any], stays: bool) -> tuple[int, str, dict[str, Any]]:
+    """The broker's token, the slot, and the options that put the request into its slot."""
     import ray
     from ray.util.placement_group import PlacementGroup
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -73,7 +73,7 @@ def _slot_for(request: Asked, options: dict[str, Any], stays: bool) -> tuple[int
     changed["scheduling_strategy"] = PlacementGroupSchedulingStrategy(
         placement_group=group, placement_group_bundle_index=0, placement_group_capture_child_tasks=False
     )
-    return token, changed
+    return token, slot.slot, changed
 
 
 def _give_back(token: int) -> None:
@@ -82,13 +82,13 @@ def _give_back(token: int) -> None:
     slot_access().give_back(token)
 
 
-def _watch_task(token: int, made: Any) -> None:
+def _watch_task(token: int, slot: str, made: Any) -> None:
     from heliostat_jobs.slots.access import slot_access
 
-    slot_access().watch_task(token, made)
+    slot_access().watch_task(token, slot, made)
 
 
-def _watch_actor(token: int, made: Any) -> None:
+def _watch_actor(token: int, slot: str, made: Any) -> None:
     from heliostat_jobs.slots.access import slot_access
 
     slot_access().watch_actor(token, made)
