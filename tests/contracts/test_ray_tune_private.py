@@ -35,6 +35,7 @@ SIGNATURES = [
     ("tune.controller", f"{CONTROLLER}._maybe_add_actors", ["self"]),
     ("tune.controller", f"{CONTROLLER}._schedule_trial_actor", ["self", "trial"]),
     ("tune.controller", f"{CONTROLLER}._actor_started", ["self", "tracked_actor", "log"]),
+    ("tune.controller", f"{CONTROLLER}._cleanup_cached_actors", ["self", "force_all"]),
     ("tune.controller", f"{CONTROLLER}.checkpoint", ["self", "force", "wait"]),
     ("tune.controller", f"{CONTROLLER}.cleanup", ["self"]),
     ("tune.controller", f"{CONTROLLER}.__getstate__", ["self"]),
@@ -84,6 +85,28 @@ def test_actors_wait_in_lists_and_the_first_is_served_first() -> None:
     )
 
 
+def test_an_idle_actor_is_kept_although_nobody_wants_one_and_leaves_when_all_have_to() -> None:
+    cache = importlib.import_module("ray.tune.utils.object_cache")._ObjectCache(may_keep_one=True)
+    cache.cache_object("gpu", "idle")
+    assert list(cache.flush_cached_objects(force_all=False)) == [], ray_changed(
+        "no idle actor is kept", "tune.controller"
+    )
+    assert list(cache.flush_cached_objects(force_all=True)) == ["idle"]
+
+
+def test_a_class_that_cannot_save_is_one_that_does_not_override() -> None:
+    class Silent(private.Trainable): ...  # type: ignore[misc]  # Ray is untyped here
+
+    class Saving(private.Trainable):  # type: ignore[misc]
+        def save_checkpoint(self, checkpoint_dir: str) -> None: ...
+
+    with pytest.raises(NotImplementedError):
+        private.Trainable.save_checkpoint(None, "")
+    wrap = importlib.import_module("ray.tune.trainable").wrap_function
+    told = [private.saves_when_asked(cls) for cls in (Silent, Saving, wrap(lambda config: None))]
+    assert told == [False, True, False], ray_changed("how a class says that it saves", "tune.tune_private")
+
+
 def test_run_makes_the_controller_from_its_module_and_knows_the_mode() -> None:
     module = importlib.import_module("ray.tune.tune")
     assert hasattr(module, private.CONTROLLER_NAME), ray_changed("ray.tune.tune has no TuneController", "tune.inject")
@@ -99,6 +122,7 @@ def test_attributes_of_the_controller_that_we_read_or_write() -> None:
         "_actor_manager", "_actor_to_trial", "_trial_to_actor", "_pending_trials_list", "_running_trials", "_stopped_trials",
         "_failed_trials", "_staged_trials", "_stopping_actors", "_reuse_actors", "_cached_trial_decisions",
         "_queued_trial_decisions", "_scheduler_alg", "_search_alg", "_metric", "_trials", "_max_pending_trials",
+        "_resetting_trials", "_actor_cache",
     ):  # fmt: skip
         assert f"self.{name}" in source, ray_changed(f"TuneController has no {name}", "tune.controller")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from heliostat_jobs.errors import DemandRefused, JobError, NeverFits, NotYetSupported, UndeclaredGPU
 from heliostat_jobs.train.demand import wait_for_gpus
-from heliostat_jobs.tune.demand import MANY, at_once, check, gpus_of_trial
+from heliostat_jobs.tune.demand import MANY, at_once, check, gpus_for, gpus_of_trial
 from heliostat_scheduler.live.protocol import DEMAND, PREEMPT, RELEASED, RUN, STOP, Lease, SlotRef
 
 NOTHING = Lease("job-1", 1, 1, "ray", RUN, "secret", 0)
@@ -59,6 +59,21 @@ def test_an_undeclared_gpu_names_the_line() -> None:
 )
 def test_trials_at_once(samples: float, limit: int, expected: int) -> None:
     assert at_once(samples, limit) == expected
+
+
+@pytest.mark.parametrize(
+    ("trials", "gpus", "expected"),
+    [
+        pytest.param(8, 1, 8, id="a GPU each"),
+        pytest.param(8, 0.25, 2, id="four share one"),
+        pytest.param(9, 0.25, 3, id="the ninth begins another"),
+        pytest.param(8, 0.3, 3, id="three share one, a tenth stays free"),
+        pytest.param(3, 0.7, 3, id="two of these never share"),
+        pytest.param(1, 0.0001, 1, id="never none"),
+    ],
+)
+def test_gpus_that_trials_fill(trials: int, gpus: float, expected: int) -> None:
+    assert gpus_for(trials, gpus) == expected
 
 
 class Board:

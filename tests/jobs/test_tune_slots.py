@@ -52,7 +52,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def manager(slots: int, asked: list[str] | None = None, broker: Broker | None = None) -> LeaseResourceManager:
     told = asked if asked is not None else []
-    return LeaseResourceManager(cast(SlotAccess, broker or Broker(slots)), lambda: told.append("demand"))
+    return LeaseResourceManager(cast(SlotAccess, broker or Broker(slots)), lambda gpus: told.append("demand"))
 
 
 def acquire(resources: LeaseResourceManager, request: Any) -> AcquiredSlot | None:

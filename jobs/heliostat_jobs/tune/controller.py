@@ -6,8 +6,8 @@ and it waits for the next slot, before trials that have not begun, the best one 
 (`heliostat_jobs.train`): their trials wait in place, without workers. When nobody is left in the slots that were taken away, the
 search's own state is saved and the order is acked.
 
-A trial leaves at its next report that carries a checkpoint; a trainable class is asked for one. Who reports none in time is ended
-at the order's deadline and goes on from its last checkpoint.
+A trial leaves at its next report that carries a checkpoint; a trainable class that can save is asked for one. Who has none to give
+runs on, for it may come to its end, and is ended at the order's deadline; it goes on from its last checkpoint, or begins anew.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from heliostat_jobs.train.board_client import connect
 from heliostat_jobs.train.demand import demand_facts, wait_for_gpus
 from heliostat_jobs.train.facts import Facts
 from heliostat_jobs.train.lease_link import LeaseLink
-from heliostat_jobs.tune.demand import at_once
+from heliostat_jobs.tune.demand import at_once, gpus_for
 from heliostat_jobs.tune.inject import mode_of_search
 from heliostat_jobs.tune.ranking import Standing, best_first, number_or_none
 from heliostat_jobs.tune.slot_resources import AcquiredSlot, LeaseResourceManager
@@ -36,7 +36,7 @@ from heliostat_jobs.tune.tune_private import (
     Trial,
     TrialScheduler,
     TuneController,
-    is_function_trainable,
+    saves_when_asked,
     waiting_actors,
 )
 
@@ -141,6 +141,10 @@ class SlotTuneController(TuneController):  # type: ignore[misc]  # Ray is untype
             for trial, slot in self._placed()
             if wanted.get(slot.claim, ()) != (slot.slot.slot,) and self._is_live(trial)
         }
+        if order.loses:
+            self._cleanup_cached_actors(
+                force_all=True
+            )  # with reuse_actors one stays idle in its slot for the next trial
         if time.time() >= order.deadline_s:
             self._force(order)
         if not self._access.ask("outside"):
@@ -174,8 +178,8 @@ class SlotTuneController(TuneController):  # type: ignore[misc]  # Ray is untype
             super()._execute_action(trial, decision, after_save)
         elif after_save:
             self._requeue(trial)
-        elif is_function_trainable(trial.get_trainable_cls()):
-            super()._execute_action(trial, decision, after_save)  # it attaches checkpoints to reports as it likes
+        elif not saves_when_asked(trial.get_trainable_cls()):
+            super()._execute_action(trial, decision, after_save)  # it may still report a checkpoint, or come to its end
         else:
             self._cached_trial_decisions[trial.trial_id] = TrialScheduler.CONTINUE
             self._schedule_trial_save(trial)
@@ -183,6 +187,7 @@ class SlotTuneController(TuneController):  # type: ignore[misc]  # Ray is untype
     def _requeue(self, trial: Trial) -> None:
         """End the trial's actor and put it first in the queue: it goes on from its last checkpoint in the next free slot."""
         self._leaving.discard(trial)
+        self._resetting_trials.discard(trial)
         if trial in self._staged_trials:
             self._unstage_trial_with_resources(trial)
         reuse, self._reuse_actors = self._reuse_actors, False
@@ -210,10 +215,11 @@ class SlotTuneController(TuneController):  # type: ignore[misc]  # Ray is untype
         for actors in waiting_actors(self._actor_manager):
             actors.sort(key=lambda actor: first.get(actor, len(place)))
 
-    def _ask_for_gpus(self) -> None:
-        """Before the first trial with a GPU: say how many may run at once; a job that declared nothing waits for its lease."""
+    def _ask_for_gpus(self, gpus: float) -> None:
+        """Before the first trial with a GPU: say how many are of use; a job that declared nothing waits for its lease."""
         lease = self._link.lease
-        most = at_once(self._search_alg.total_samples, _concurrency(self._search_alg))
+        trials = at_once(self._search_alg.total_samples, _concurrency(self._search_alg))
+        most = gpus_for(trials, gpus)
         board = LeaseClient(self._attempt.job, self._attempt.secret)
         if lease.slots:
             board.ack(lease.epoch, DEMAND, demand_facts(1, most, "ray.tune"))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from heliostat_scheduler.live.protocol import Lease
 
 from heliostat_jobs.errors import NeverFits, NotYetSupported, UndeclaredGPU, metadata_line
+from heliostat_jobs.slots.ledger import WHOLE
 
 
 def gpus_of_trial(bundles: Sequence[Mapping[str, float]]) -> float:
@@ -42,3 +44,13 @@ def at_once(samples: float, limit: int) -> int:
     """How many trials may run at the same time: all samples (0 or less: no end), but no more than the search's own limit (0: none)."""
     most = int(min(samples, MANY)) if samples > 0 else MANY
     return max(1, min(most, limit) if limit > 0 else most)
+
+
+def share_of(gpus: float) -> int:
+    """A trial's share of a slot, in thousandths."""
+    return max(1, round(gpus * WHOLE))
+
+
+def gpus_for(trials: int, gpus: float) -> int:
+    """GPUs that so many trials of this part of a GPU fill: as many as fit into one slot share it."""
+    return max(1, math.ceil(trials / (WHOLE // share_of(gpus))))

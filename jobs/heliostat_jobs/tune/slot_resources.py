@@ -20,8 +20,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from heliostat_jobs.slots.access import SlotAccess
 from heliostat_jobs.slots.asking import options_in_slot
-from heliostat_jobs.slots.ledger import WHOLE
-from heliostat_jobs.tune.demand import check, gpus_of_trial
+from heliostat_jobs.tune.demand import check, gpus_of_trial, share_of
 from heliostat_jobs.tune.tune_private import (
     AcquiredResources,
     PlacementGroupResourceManager,
@@ -56,9 +55,9 @@ class AcquiredSlot(AcquiredResources):  # type: ignore[misc]  # Ray is untyped h
 
 
 class LeaseResourceManager(ResourceManager):  # type: ignore[misc]
-    """See the module's head. Used by one TuneController. on_demand: called before the first request for a GPU."""
+    """See the module's head. Used by one TuneController. on_demand: called before the first request for a GPU, with its part of one."""
 
-    def __init__(self, access: SlotAccess, on_demand: Callable[[], None]) -> None:
+    def __init__(self, access: SlotAccess, on_demand: Callable[[float], None]) -> None:
         self._access = access
         self._on_demand = on_demand
         self._demanded = False
@@ -75,7 +74,7 @@ class LeaseResourceManager(ResourceManager):  # type: ignore[misc]
             return
         if not self._demanded:
             self._demanded = True
-            self._on_demand()
+            self._on_demand(gpus)
             check(gpus, self._access.lease())
         self._waiting[resource_request] += 1
 
@@ -137,7 +136,7 @@ class LeaseResourceManager(ResourceManager):  # type: ignore[misc]
     def _claim(self, resource_request: ResourceRequest) -> list[AcquiredSlot]:
         gpus = gpus_of_trial(_bundles(resource_request))
         claim = f"trial-{uuid.uuid4().hex[:12]}"
-        slots: tuple[SlotRef, ...] | None = self._access.ask("try_claim", claim, "", round(gpus * WHOLE))
+        slots: tuple[SlotRef, ...] | None = self._access.ask("try_claim", claim, "", share_of(gpus))
         if not slots:
             return []
         acquired = AcquiredSlot(resource_request, claim, slots[0], gpus)

@@ -14,6 +14,7 @@ from ray.tune.experiment import Trial
 from ray.tune.registry import is_function_trainable
 from ray.tune.result import DEFAULT_METRIC, TRAINING_ITERATION
 from ray.tune.schedulers import TrialScheduler
+from ray.tune.trainable import Trainable
 from ray.tune.trainable.trainable_fn_utils import _in_tune_session as in_tune_session
 
 CONTROLLER_NAME = "TuneController"
@@ -30,13 +31,19 @@ __all__ = [
     "PlacementGroupResourceManager",
     "ResourceManager",
     "ResourceRequest",
+    "Trainable",
     "Trial",
     "TrialScheduler",
     "TuneController",
     "in_tune_session",
-    "is_function_trainable",
+    "saves_when_asked",
     "waiting_actors",
 ]
+
+
+def saves_when_asked(cls: Any) -> bool:  # Any: what Trial.get_trainable_cls returns
+    """Whether `save` works at any moment. A function attaches checkpoints to its reports; Trainable's own method raises NotImplementedError."""
+    return not is_function_trainable(cls) and cls.save_checkpoint is not Trainable.save_checkpoint
 
 
 def waiting_actors(manager: Any) -> list[list[Any]]:  # Any: a RayActorManager and its TrackedActors
