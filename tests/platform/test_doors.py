@@ -9,7 +9,9 @@ from typing import Any
 
 import httpx
 import pytest
+from heliostat.api import cursors
 from heliostat.api.options import DoorOptions
+from heliostat.api.problems import Problem
 from heliostat.store import StoreUnavailable, jobs
 from heliostat.store.tables import Idempotency
 from sqlalchemy.orm import Session
@@ -146,6 +148,10 @@ class TestPages:
         cursor = (await client.get("/api/v1/jobs", params={"limit": 1})).json()["next_cursor"]
         answer = await client.get("/api/v1/jobs", params={"limit": 1, "cursor": cursor, "queue": "production"})
         assert answer.json()["code"] == "invalid_cursor"
+
+    def test_a_cursor_beyond_every_database_is_none(self) -> None:
+        with pytest.raises(Problem, match="not one of this list"):
+            cursors.decode(cursors.encode(1 << 70, jobs.JobFilter()), jobs.JobFilter())
 
     async def test_filters(self, house: House, client: httpx.AsyncClient, body: Body) -> None:
         for i in range(4):

@@ -138,7 +138,9 @@ async def test_a_fault_of_the_model_and_one_of_ours(caplog: pytest.LogCaptureFix
     house.backend.error = ZeroDivisionError("secret")
     answer = await house.call("/predict", ROW)
     assert (answer.status, answer.json()["code"]) == (500, "internal_error")
+    assert answer.json()["remedy"] == "Its log has the traceback."
     assert b"secret" not in answer.body
+    assert (await house.call("/predict", ROW, x_request_id="r7")).json()["remedy"] == "Its log knows request r7."
     assert "ZeroDivisionError" in caplog.text
 
 

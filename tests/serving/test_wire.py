@@ -124,6 +124,11 @@ def binary(size: int, raw: bytes, shape: list[int] | None = None, **more: Any) -
     return head + raw, str(len(head)).encode()
 
 
+def listed(dtype: str, shape: list[int]) -> tuple[bytes, None]:
+    entry = {"name": "x", "datatype": dtype, "shape": shape, "data": []}
+    return json.dumps({"inputs": [entry]}).encode(), None
+
+
 def test_a_binary_request() -> None:
     raw = np.array([[1, 2]], np.float32).tobytes()
     body, header = binary(8, raw)
@@ -132,13 +137,15 @@ def test_a_binary_request() -> None:
     assert wanted == oip.Wanted("7", (("y", False),))
 
 
-BINARIES: list[tuple[str, tuple[bytes, bytes], str]] = [
+ODD: list[tuple[str, tuple[bytes, bytes | None], str]] = [
     ("truncated", binary(8, bytes(7)), "bad_binary"),
     ("oversized", binary(8, bytes(9)), "bad_binary"),
     ("size and shape disagree", binary(4, bytes(4)), "bad_binary"),
     ("negative size", binary(-8, bytes(8)), "bad_binary"),
     ("astronomic shape", binary(8, bytes(8), [2**39, 2**39]), "bad_binary"),
     ("negative shape", binary(8, bytes(8), [-1, 2]), "wrong_shape"),
+    ("nothing, astronomically often", binary(0, b"", [0, 2**39, 2**39]), "wrong_shape"),
+    ("nothing, astronomically often, as JSON", listed("FP32", [0, 2**39, 2**39]), "wrong_shape"),
     ("wrong datatype", binary(8, bytes(8), datatype="FP64"), "wrong_dtype"),
     ("data as well", binary(8, bytes(8), data=[1, 2]), "bad_binary"),
     ("header too large", (b"{}", b"3"), "bad_header"),
@@ -148,11 +155,22 @@ BINARIES: list[tuple[str, tuple[bytes, bytes], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("parts", "code"), [case[1:] for case in BINARIES], ids=[case[0] for case in BINARIES])
-def test_an_odd_binary_request_is_a_fault(parts: tuple[bytes, bytes], code: str) -> None:
+@pytest.mark.parametrize(("parts", "code"), [case[1:] for case in ODD], ids=[case[0] for case in ODD])
+def test_an_odd_request_is_a_fault(parts: tuple[bytes, bytes | None], code: str) -> None:
     with pytest.raises(Fault) as caught:
         oip.parse(*parts, PAIR)
     assert caught.value.code == code
+
+
+NO_TEXTS = [binary(0, b"", [0, 2**39, 2**39], datatype="BYTES"), listed("BYTES", [0, 2**39, 2**39])]
+
+
+@pytest.mark.parametrize("parts", NO_TEXTS, ids=["binary", "JSON"])
+def test_no_texts_astronomically_often_are_a_fault(parts: tuple[bytes, bytes | None]) -> None:
+    texts = Signature((TensorSpec("x", "BYTES", (-1, -1, -1)),), PAIR.outputs)
+    with pytest.raises(Fault) as caught:
+        oip.parse(*parts, texts)
+    assert caught.value.code == "wrong_shape"
 
 
 def only_faults(work: Callable[[], object]) -> None:
@@ -175,7 +193,7 @@ JSONS = st.recursive(
 
 
 @QUICK
-@given(st.integers(-3, 40), st.lists(st.integers(-1, 5), max_size=3), st.binary(max_size=40))
+@given(st.integers(-3, 40), st.lists(st.integers(-1, 5) | st.just(2**39), max_size=4), st.binary(max_size=40))
 def test_any_binary_tensor_is_a_tensor_or_a_fault(size: int, shape: list[int], raw: bytes) -> None:
     body, header = binary(size, raw, shape)
     only_faults(lambda: tensors.checked(oip.parse(body, header, PAIR)[0], PAIR, 8))

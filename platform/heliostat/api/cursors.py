@@ -9,6 +9,8 @@ import hashlib
 from heliostat.api.problems import Problem
 from heliostat.store.jobs import JobFilter
 
+MAX_SEQ = 1 << 63
+
 
 def encode(seq: int, chosen: JobFilter) -> str:
     return base64.urlsafe_b64encode(f"{seq}:{_mark(chosen)}".encode()).decode().rstrip("=")
@@ -18,7 +20,7 @@ def decode(cursor: str, chosen: JobFilter) -> int:
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
         seq, mark = text.split(":")
-        if mark == _mark(chosen):
+        if mark == _mark(chosen) and 0 <= int(seq) < MAX_SEQ:
             return int(seq)
     except (ValueError, binascii.Error, UnicodeDecodeError):
         pass  # falls to the answer below

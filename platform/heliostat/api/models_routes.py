@@ -22,6 +22,8 @@ from heliostat.registry.archives import packed
 
 router = APIRouter(prefix="/api/v1/models", tags=["models"], responses=PROBLEMS)
 MAX_PAGE = 500
+MAX_DIGITS = 10
+"""Of a version in a cursor; more fits into no database."""
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 ZIP: dict[int | str, dict[str, Any]] = {  # Any: OpenAPI's own structure
     200: {"description": "A stored zip", "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}},
@@ -221,13 +223,13 @@ def _decoded(cursor: str | None) -> list[str]:
         parts = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         if isinstance(parts, list) and len(parts) == 2 and all(isinstance(part, str) for part in parts):
             return parts
-    except (ValueError, binascii.Error):
+    except (ValueError, binascii.Error, RecursionError):
         pass  # falls to the answer below
     raise _bad_cursor()
 
 
 def _number(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
+    if not text.isascii() or not text.isdigit() or len(text) > MAX_DIGITS:
         raise _bad_cursor()
     return int(text)
 

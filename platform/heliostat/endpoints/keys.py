@@ -24,6 +24,7 @@ from heliostat.endpoints.rows import Actor
 from heliostat.store.endpoint_tables import Endpoint, EndpointKey
 
 MAX_RATE = 1_000_000.0
+MAX_BURST = 10_000_000
 MAX_NAME = 200
 OWN_KEY = "key-platform"
 SECRET_BYTES = 32
@@ -40,11 +41,10 @@ class KeyRequest:
 
     def check(self) -> None:
         if self.rate_per_s is not None and not 0 < self.rate_per_s <= MAX_RATE:
-            raise EndpointError(
-                "bad_request", f"rate_per_s ({self.rate_per_s}) must be above 0.", "Change it.", field="rate_per_s"
-            )
-        if self.burst is not None and (self.burst < 1 or self.rate_per_s is None):
-            text = f"burst ({self.burst}) must be at least 1 and stand beside rate_per_s."
+            text = f"rate_per_s ({self.rate_per_s}) must be above 0 and at most {MAX_RATE:.0f}."
+            raise EndpointError("bad_request", text, "Change it.", field="rate_per_s")
+        if self.burst is not None and (not 1 <= self.burst <= MAX_BURST or self.rate_per_s is None):
+            text = f"burst ({self.burst}) must be from 1 to {MAX_BURST} and stand beside rate_per_s."
             raise EndpointError("bad_request", text, "Change burst.", field="burst")
         if self.expires_s is not None and not 0 < self.expires_s <= 10**9:
             raise EndpointError("bad_request", "expires_s must be above 0.", "Change expires_s.", field="expires_s")

@@ -85,9 +85,8 @@ class Door:
             raise
         except Exception:
             logger.exception("Request %s to %s failed.", ask.request_id, ask.path)
-            broken = Fault(
-                "internal_error", "The endpoint failed to answer.", f"Its log knows request {ask.request_id}."
-            )
+            where = f"Its log knows request {ask.request_id}." if ask.request_id else "Its log has the traceback."
+            broken = Fault("internal_error", "The endpoint failed to answer.", where)
             reply = replies.of_fault(broken, ask.path, ask.request_id)
         await replies.send(reply, send, head_only=ask.method == "HEAD")
         if ask.route or reply.status != 200:

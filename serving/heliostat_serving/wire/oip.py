@@ -134,10 +134,10 @@ def _shape(value: object, spec: TensorSpec) -> tuple[int, ...]:
     if (
         isinstance(value, list)
         and len(value) <= MAX_RANK
-        and all(type(size) is int and 0 <= size < MOST for size in value)
+        and all(type(size) is int and 0 < size < MOST for size in value)
     ):
         return tuple(value)
-    raise Fault("wrong_shape", f"Input {spec.name}: shape is not a list of sizes.")
+    raise Fault("wrong_shape", f"Input {spec.name}: shape is not a list of sizes from 1.")
 
 
 def _shaped(array: Array, shape: tuple[int, ...], spec: TensorSpec) -> Array:

@@ -145,6 +145,23 @@ async def test_the_text_of_a_key_is_told_once(house: House) -> None:
         assert revoked["revoked_at"]
 
 
+BAD_KEYS: list[Any] = [
+    pytest.param({"rate_per_s": 1, "burst": 2**70}, "burst", id="a burst that no number of the database holds"),
+    pytest.param({"rate_per_s": 1, "burst": 0}, "burst", id="no burst"),
+    pytest.param({"burst": 5}, "burst", id="a burst without a rate"),
+    pytest.param({"rate_per_s": 1e9}, "rate_per_s", id="a rate too high"),
+]
+
+
+@pytest.mark.parametrize(("asked", "field"), BAD_KEYS)
+async def test_limits_of_a_key_have_bounds(house: House, asked: dict[str, Any], field: str) -> None:
+    async with house.client() as client:
+        await deploy(client)
+        refused = await client.post("/api/v1/endpoints/digits/keys", json=asked)
+    assert (refused.status_code, refused.json()["code"]) == (400, "bad_request")
+    assert refused.json()["detail"].startswith(field)
+
+
 async def test_traffic_only_to_versions_that_are_ready(house: House) -> None:
     async with house.client() as client:
         await deploy(client)

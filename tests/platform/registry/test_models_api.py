@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import zipfile
@@ -77,7 +78,13 @@ async def test_pages(client: httpx.AsyncClient) -> None:
     first = (await client.get("/api/v1/models", params={"limit": 1})).json()
     second = (await client.get("/api/v1/models", params={"limit": 1, "cursor": first["next_cursor"]})).json()
     assert [first["items"][0]["name"], second["items"][0]["name"], second["next_cursor"]] == ["digits", "other", None]
-    assert problem(await client.get(PUSH, params={"cursor": "xx"})) == (400, "invalid_cursor")
+    odd = ["xx", encoded('["' + "9" * 30 + '", ""]'), encoded("[" * 20_000)]
+    for cursor in odd:
+        assert problem(await client.get(PUSH, params={"cursor": cursor})) == (400, "invalid_cursor"), cursor[:60]
+
+
+def encoded(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 async def test_a_repetition_with_the_same_key_is_answered_from_memory(client: httpx.AsyncClient) -> None:
