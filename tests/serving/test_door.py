@@ -190,6 +190,75 @@ async def test_a_named_version(pin: str, pins: bool, expected: str) -> None:
         assert answer.headers.get("x-heliostat-version", answer.headers.get("x-heliostat-code")) == expected
 
 
+FIRST, SECOND = {"model_version": 1, "aliases": ("champion",)}, {"model_version": 2, "aliases": ("next",)}
+OIP_ROW = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}]}
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [((100, 0), "v1"), ((0, 100), "v2"), ((50, 50), "v2"), ((90, 0), "v1")],
+    ids=["during a rollout or after a rollback", "after the rollout", "both: the newest", "beside another version"],
+)
+@pytest.mark.parametrize("name", ["1", "champion"])
+async def test_a_version_deployed_twice_is_the_deployment_with_traffic(
+    weights: tuple[int, int], expected: str, name: str
+) -> None:
+    first, second = weights
+    house = House(config(target(1, first, **FIRST), target(2, second, **FIRST), target(3, 10, **SECOND)))
+    assert (await house.call("/predict", ROW, x_heliostat_version=name)).headers["x-heliostat-version"] == expected
+    answer = await house.call(f"/v2/models/iris/versions/{name}/infer", OIP_ROW)
+    assert answer.headers["x-heliostat-version"] == expected
+
+
+async def test_a_label_is_one_deployment_and_no_alias_of_another() -> None:
+    house = House(config(target(1, 90, aliases=("v2",)), target(2, 10)))
+    assert (await house.call("/predict", ROW, x_heliostat_version="v2")).headers["x-heliostat-version"] == "v2"
+
+
+TWO_MODELS = (target(1, 90, model="a", model_version=1), target(2, 10, model="b", model_version=1))
+
+
+@pytest.mark.parametrize("drawn", [0.0, 0.95])
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("a", "v1"), ("b", "v2"), ("a/versions/1", "v1"), ("b/versions/1", "v2"), ("a/versions/v1", "v1"),
+     ("a/versions/v2", "unknown_version"), ("c", "not_found"), ("iris/versions/v1", "v1")],
+)  # fmt: skip
+async def test_of_two_models_the_one_in_the_path_answers(path: str, expected: str, drawn: float) -> None:
+    house = House(config(*TWO_MODELS))
+    house.hand.drawn = drawn
+    answer = await house.call(f"/v2/models/{path}/infer", OIP_ROW)
+    assert answer.headers.get("x-heliostat-version", answer.headers.get("x-heliostat-code")) == expected
+
+
+@pytest.mark.parametrize(("drawn", "label"), [(0.0, "v1"), (0.95, "v2")])
+async def test_the_endpoints_own_name_stands_for_all_its_models(drawn: float, label: str) -> None:
+    house = House(config(*TWO_MODELS))
+    house.hand.drawn = drawn
+    assert (await house.call("/v2/models/iris/infer", OIP_ROW)).headers["x-heliostat-version"] == label
+
+
+async def test_a_model_that_has_the_endpoints_name_is_meant_by_a_version_of_it() -> None:
+    house = House(config(target(1, 10, model="iris", model_version=1), target(2, 90, model="b", model_version=1)))
+    answer = await house.call("/v2/models/iris/versions/1/infer", OIP_ROW)
+    assert answer.headers["x-heliostat-version"] == "v1"
+
+
+async def test_metadata_of_each_model() -> None:
+    house = House(config(*TWO_MODELS))
+    for model in ("a", "b"):
+        for path in (f"/v2/models/{model}", f"/v2/models/{model}/versions/1"):
+            told = (await house.call(path, method="GET")).json()
+            assert (told["name"], told["versions"]) == (model, ["1"])
+
+
+async def test_a_model_without_traffic_says_so() -> None:
+    house = House(config(target(1, 100, model="a"), target(2, 0, model="b")))
+    answer = await house.call("/v2/models/b/infer", OIP_ROW)
+    assert answer.headers["x-heliostat-code"] == "no_version_ready"
+    assert b"No version of b takes traffic" in answer.body
+
+
 async def test_no_weight_at_all_is_not_ready() -> None:
     house = House(config(target(1, 0)))
     answer = await house.call("/predict", ROW)

@@ -108,10 +108,8 @@ class Door:
         if ask.method != "POST":
             raise Fault("method_not_allowed", f"{ask.path} takes POST, not {ask.method}.", allow="POST")
         now.ring.spend(key)
-        target = now.split.choose(key, ask.headers, version)
+        target = now.split.choose(key, ask.headers, version, model)
         ask.version = target.label
-        if model:
-            pages.is_model(model, target, now)
         return await self._predict(ask, receive, now, target)
 
     async def _predict(self, ask: Ask, receive: Receive, now: State, target: Target) -> Reply:

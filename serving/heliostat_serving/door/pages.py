@@ -49,24 +49,17 @@ def show(path: str, method: str, now: State, key: Key, prefix: str) -> Reply:
     if found is None:
         raise Fault("not_found", f"There is no {path[:200]} here.", "Try /predict, /v2, /invocations or /openapi.json.")
     _only(method, path, "GET")
-    target = now.split.choose(key, {}, found[2]) if found[2] else _main(now)
-    is_model(found[1], target, now)
+    target = now.split.choose(key, {}, found[2], found[1]) if found[2] else _main(now, found[1])
     if found[3]:
         if target.paused:
             raise Fault("no_grant", f"{target.label} has no replica granted now.", "", now.config.limits.retry_after_s)
         return replies.of_json({"name": target.model, "ready": True})
-    versions = [str(other.model_version) for other in now.split.targets if other.model == target.model]
+    versions = list(dict.fromkeys(str(it.model_version) for it in now.split.targets if it.model == target.model))
     return replies.of_json(oip.metadata(target, versions))
 
 
-def is_model(name: str, target: Target, now: State) -> None:
-    """The protocol's model name is the registry's, or the endpoint's own."""
-    if name not in (target.model, now.config.endpoint):
-        raise Fault("not_found", f"There is no model {name[:100]} here.", f"This endpoint serves {target.model}.")
-
-
-def _main(now: State) -> Target:
-    target = now.split.main
+def _main(now: State, model: str = "") -> Target:
+    target = now.split.group(model).main
     if target is None:
         raise Fault("no_version_ready", "No version is deployed.", "Try again later.", now.config.limits.retry_after_s)
     return target
