@@ -5,24 +5,18 @@ from __future__ import annotations
 import math
 
 import pytest
-from heliostat_scheduler.core import Engine
-from heliostat_scheduler.core.events import Estimated, JobSubmitted, NodeUp
-from heliostat_scheduler.core.model import JobSpec, NodeSpec, SlotSpec, TaskShape
+from heliostat_scheduler.core.model import JobSpec, TaskShape
 from heliostat_scheduler.forecast import (
-    Arrival,
     Correction,
     Course,
     Estimate,
-    Future,
     Grid,
     Lengths,
     Ran,
     estimates,
     like_before,
-    ranked,
 )
 from heliostat_scheduler.forecast.eta import Scored, loss_ms, quantile, summary
-from heliostat_scheduler.forecast.future import Expected
 from heliostat_scheduler.forecast.lengths import LONGEST_MS, SHORTEST_MS, uniform
 
 MINUTE = 60_000
@@ -65,43 +59,6 @@ def test_without_any_knowledge_the_guess_is_wide_and_grows_with_what_it_has_run(
     assert lengths.rest_ms(spec(), 0, 0.0) == SHORTEST_MS
     assert lengths.rest_ms(spec(), 0, 0.999999) == pytest.approx(LONGEST_MS, rel=0.01)
     assert lengths.rest_ms(spec(), 10 * 3_600_000, 0.5) > lengths.rest_ms(spec(), 0, 0.5)
-
-
-@pytest.mark.parametrize(
-    ("finished", "asked", "minutes"),
-    [
-        pytest.param([ran(1)] * 5 + [ran(100)] * 5, spec(), 10, id="the geometric mean of its kind"),
-        pytest.param([ran(1)] * 5 + [ran(100, gpus=2)] * 5, spec(gpus=2), 100, id="of the same size"),
-        pytest.param([ran(4)] * 5, spec(queue="other"), 4, id="of all, where its queue has run nothing"),
-        pytest.param([ran(4)], spec(limit=7 * MINUTE), 4, id="of few, their median"),
-        pytest.param([], spec(limit=7 * MINUTE), 7, id="else its declared limit"),
-    ],
-)
-def test_what_is_expected_of_a_job_that_comes(finished: list[Ran], asked: JobSpec, minutes: int) -> None:
-    assert Lengths(finished).expected_ms(asked) == pytest.approx(minutes * MINUTE, abs=1)
-
-
-def test_who_comes_is_ranked_like_those_who_are_there() -> None:
-    """One GPU, held; a long job waits for it. The short one that comes an hour later goes first only if somebody says that it is short."""
-    node = NodeSpec("n", "gpu", (SlotSpec("s", 0),), cpu_milli=8_000, memory_bytes=1 << 34)
-    hour, lengths = 60 * MINUTE, {"runs": 2 * 60 * MINUTE, "long": 10 * 60 * MINUTE}
-
-    def starts(expected: Expected | None) -> dict[str, int]:
-        engine = Engine()
-        engine.apply(NodeUp(node), 0)
-        for name in ("runs", "long"):
-            engine.apply(JobSubmitted(spec(name, "default")), 0)
-            engine.apply(Estimated(name, rank_ms=lengths[name]), 0)
-            if name == "runs":
-                engine.decide(0)
-        assert ranked(engine)
-        coming = [Arrival(hour, spec("short", "default", at=hour), 5 * MINUTE)]
-        return Future(engine, 0, lambda job, _ran: lengths[job.id], coming, expected=expected).run(20 * hour).starts
-
-    told = starts(lambda _spec: 5 * MINUTE)
-    assert told["short"] < told["long"]
-    told = starts(lambda _spec: 11 * hour)
-    assert told["long"] < told["short"]
 
 
 def test_a_draw_gives_one_job_the_same_length_everywhere() -> None:

@@ -14,6 +14,7 @@ from heliostat_scheduler.core import Engine, ReasonCode, Remedy, RemedyKind
 from heliostat_scheduler.core.editing import edit_command
 from heliostat_scheduler.core.events import JobChanged
 from heliostat_scheduler.core.model import JobSpec
+from heliostat_scheduler.estimate.expectation import Expectations
 from heliostat_scheduler.forecast import Course, Future
 from heliostat_scheduler.forecast import whatif as what
 from heliostat_scheduler.forecast.future import Rest
@@ -38,17 +39,23 @@ WORTH_MS = 60_000
 
 
 def sooner_elsewhere(
-    engine: Engine, spec: JobSpec, rest: Rest, now_ms: int, horizon_ms: int, enough: Callable[[], bool]
+    engine: Engine,
+    spec: JobSpec,
+    rest: Rest,
+    now_ms: int,
+    horizon_ms: int,
+    expected: Expectations | None,
+    enough: Callable[[], bool],
 ) -> Remedy | None:
     """The best other queue for a waiting job, or None. The engine stays as it is; `enough` ends the search."""
-    here = _course(engine, spec, rest, now_ms, horizon_ms)
+    here = _course(engine, spec, rest, now_ms, horizon_ms, expected)
     mine = here.starts.get(spec.id, now_ms + horizon_ms)
     best: tuple[int, JobSpec, Course] | None = None
     for queue in _other_queues(engine, spec):
         if enough():
             break
         moved = replace(spec, queue=queue)
-        course = _course(engine, moved, rest, now_ms, min(horizon_ms, mine - now_ms))
+        course = _course(engine, moved, rest, now_ms, min(horizon_ms, mine - now_ms), expected)
         at_ms = course.starts.get(spec.id)
         if at_ms is not None and (best is None or at_ms < best[0]):
             best = at_ms, moved, course
@@ -68,12 +75,14 @@ def _other_queues(engine: Engine, spec: JobSpec) -> list[str]:
     return [row.name for row in sorted(leaves, key=lambda row: (-slack[row.name], row.name))][:MOST_QUEUES]
 
 
-def _course(engine: Engine, spec: JobSpec, rest: Rest, now_ms: int, horizon_ms: int) -> Course:
+def _course(
+    engine: Engine, spec: JobSpec, rest: Rest, now_ms: int, horizon_ms: int, expected: Expectations | None
+) -> Course:
     copy = engine.branch()
     if copy.state.book.jobs[spec.id].spec != spec:
         copy.apply(JobChanged(spec), now_ms)
     grid = what.grid_for(engine, horizon_ms)
-    return Future(copy, now_ms, rest, grid=grid).run(now_ms + horizon_ms, frozenset({spec.id}))
+    return Future(copy, now_ms, rest, grid=grid, expected=expected).run(now_ms + horizon_ms, frozenset({spec.id}))
 
 
 def deadline(budget_s: float) -> Callable[[], bool]:

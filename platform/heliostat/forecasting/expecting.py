@@ -58,6 +58,11 @@ class Expecting:
         self._fresh: dict[str, int] = {}
         self._turns: dict[str, bool] = {}
 
+    @property
+    def expected(self) -> Expectations | None:
+        """As of the last look; for futures, which take copies. None while there was no look."""
+        return None if self._engine is None else self._expected
+
     def due(self, now_ms: int) -> bool:
         """Whether time alone, or what was left over last, makes a look worth while."""
         look = self._expected.next_look()

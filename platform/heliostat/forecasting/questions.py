@@ -13,6 +13,7 @@ from typing import Any
 from heliostat_scheduler.core import Engine, codec
 from heliostat_scheduler.core.events import Event, JobSubmitted
 from heliostat_scheduler.core.model import JobSpec
+from heliostat_scheduler.estimate.expectation import Expectations
 from heliostat_scheduler.forecast import (
     Correction,
     Course,
@@ -21,7 +22,6 @@ from heliostat_scheduler.forecast import (
     estimates,
     futures,
     like_before,
-    ranked,
     running_jobs,
     waiting_jobs,
 )
@@ -46,12 +46,13 @@ EXPLAIN_BUDGET_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the store knows, read before the fork."""
+    """What the store knows, read before the fork. expected: of the live jobs, as the live engine was told."""
 
     lengths: Lengths
     recent: Sequence[JobSpec]
     correction: Correction
     flavors: tuple[str, ...]
+    expected: Expectations | None = None
 
 
 def median(lengths: Lengths) -> Rest:
@@ -68,7 +69,9 @@ def possible(
         return done >= FEWEST_SAMPLES and time.monotonic() > until
 
     grid = what.grid_for(engine, horizon_ms)
-    return futures(engine, known.lengths, known.recent, now_ms, horizon_ms, range(SAMPLES), grid, wanted, enough)
+    return futures(
+        engine, known.lengths, known.recent, now_ms, horizon_ms, range(SAMPLES), grid, wanted, known.expected, enough
+    )
 
 
 def refresh(engine: Engine, known: Known, now_ms: int) -> Json:
@@ -93,11 +96,10 @@ def whatif(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
     events = edits.events_of(engine, asked, known.flavors)
     grid = what.grid_for(engine, horizon_ms)
     lengths = known.lengths.beside(running_jobs(engine, now_ms), now_ms)
-    expected = lengths.expected_ms if ranked(engine) else None
 
     def course(rest: Rest, seed: int, edit: Sequence[Event]) -> Course:
         coming = like_before(known.recent, rest, now_ms, horizon_ms, seed) if asked.get("arrivals") else []
-        return what.course_of(engine, now_ms, rest, coming, horizon_ms, edit, grid, expected)
+        return what.course_of(engine, now_ms, rest, coming, horizon_ms, edit, grid, known.expected)
 
     rest = median(lengths)
     base, edited = both(lambda: course(rest, 0, ()), lambda: course(rest, 0, events))
@@ -173,7 +175,9 @@ def explain(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
     if may and (quick or asked.get("sooner")):
         rest = median(known.lengths.beside(running_jobs(engine, now_ms), now_ms))
         spec = engine.state.book.jobs[job_id].spec
-        found = elsewhere.sooner_elsewhere(engine, spec, rest, now_ms, HORIZON_MS, elsewhere.deadline(EXPLAIN_BUDGET_S))
+        found = elsewhere.sooner_elsewhere(
+            engine, spec, rest, now_ms, HORIZON_MS, known.expected, elsewhere.deadline(EXPLAIN_BUDGET_S)
+        )
         if found is not None and found.command not in {remedy.command for remedy in told.remedies}:
             told = replace(told, remedies=(found, *told.remedies))
         may = False

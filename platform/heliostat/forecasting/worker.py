@@ -20,7 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -130,7 +130,7 @@ class Worker:
                     knowledge.lengths(session), recent, knowledge.correction(session), flavors
                 )
             self._known_at = time.monotonic()
-        return self._known
+        return replace(self._known, expected=self._expecting.expected)
 
     def _expect(self) -> None:
         """Tell what is expected of live jobs, as far as it has moved."""

@@ -8,7 +8,7 @@ The simulator and the live platform feed the same object. Times in seconds.
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from heliostat_scheduler.estimate.history import RunHistory
 
@@ -40,6 +40,26 @@ class Expectations:
         self._due: dict[str, None] = {}
         self._queue_of: dict[str, QueueOf] = {}
         self._queues: dict[str, QueueOf] = {}
+
+    def twin(self) -> Expectations:
+        """An independent copy."""
+        twin = Expectations(self.history.twin(), self.fewest)
+        twin.told, twin._running, twin._due = self.told.copy(), self._running.copy(), self._due.copy()
+        twin._looks = [look for look in self._looks if look[1] in self._running]
+        heapq.heapify(twin._looks)
+        twin._queues = {name: replace(queue, jobs=queue.jobs.copy()) for name, queue in self._queues.items()}
+        twin._queue_of = {job: twin._queues[queue.name] for job, queue in self._queue_of.items()}
+        return twin
+
+    def __contains__(self, job: str) -> bool:
+        return job in self._queue_of
+
+    def jobs(self) -> list[str]:
+        """All that are live."""
+        return list(self._queue_of)
+
+    def runs(self, job: str) -> bool:
+        return job in self._running
 
     # -- facts
 

@@ -70,6 +70,10 @@ class Line:
         self.size += 1
         return self.size - 1
 
+    def copy(self) -> Line:
+        arrays = (self.gpus, self.template, self.done, self.base, self.since)
+        return Line(self.size, *(array.copy() for array in arrays))
+
     def ran(self, rows: Ints, now_s: float) -> Floats:
         since = self.since[rows]
         return self.base[rows] + np.where(np.isnan(since), 0.0, now_s - since)
@@ -93,6 +97,17 @@ class RunHistory:
         self._offsets: Ints = np.arange(-reach, reach + 1)
         self._kernel: Floats = np.exp(-np.abs(self._offsets) / self.settings.tau)
         self._kernel[reach] = 0.0
+
+    def twin(self) -> RunHistory:
+        """An independent copy."""
+        twin = RunHistory(self.settings)
+        twin._lines = {queue: line.copy() for queue, line in self._lines.items()}
+        lines = {id(line): twin._lines[queue] for queue, line in self._lines.items()}
+        twin._at = {job: (lines[id(line)], row) for job, (line, row) in self._at.items()}
+        twin._templates = self._templates.copy()
+        twin._counts = {gpus: counts.copy() for gpus, counts in self._counts.items()}
+        twin._all = self._all.copy()
+        return twin
 
     # -- facts
 

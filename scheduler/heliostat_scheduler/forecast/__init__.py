@@ -2,7 +2,7 @@
 
 from heliostat_scheduler.forecast.arrivals import like_before
 from heliostat_scheduler.forecast.eta import Correction, Estimate, estimates
-from heliostat_scheduler.forecast.future import Arrival, Course, Future, Grid, ranked, running_jobs, waiting_jobs
+from heliostat_scheduler.forecast.future import Arrival, Course, Future, Grid, running_jobs, waiting_jobs
 from heliostat_scheduler.forecast.futures import futures
 from heliostat_scheduler.forecast.lengths import Lengths, Ran
 
@@ -18,7 +18,6 @@ __all__ = [
     "estimates",
     "futures",
     "like_before",
-    "ranked",
     "running_jobs",
     "waiting_jobs",
 ]

@@ -12,13 +12,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from heliostat_scheduler.core.book import HOLDING, JobRec, Phase
 from heliostat_scheduler.core.decisions import Decision, Discarded, Preempt, Resize, Start, Stop
 from heliostat_scheduler.core.engine import Engine
 from heliostat_scheduler.core.events import (
-    Estimated,
     Event,
     IllegalEvent,
     JobFinished,
@@ -28,14 +27,16 @@ from heliostat_scheduler.core.events import (
     JobSubmitted,
 )
 from heliostat_scheduler.core.model import JobSpec
+from heliostat_scheduler.forecast.turns import Turns
+
+if TYPE_CHECKING:
+    from heliostat_scheduler.estimate.expectation import Expectations
 
 ROUNDS_AT_ONCE = 100
 ROUNDS_IN_A_STEP = 2
 """With a grid: once to decide, once for those whose places have become free; the rest comes with the next step."""
 Rest = Callable[[JobSpec, int], int]
 """(job, milliseconds it has run) -> milliseconds it still runs at its smallest size."""
-Expected = Callable[[JobSpec], int]
-"""What the live engine would be told about a job that comes: the run time expected of its kind, milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +107,9 @@ class Future:
         arrivals: Sequence[Arrival] = (),
         *,
         grid: Grid = Grid(),
-        expected: Expected | None = None,
+        expected: Expectations | None = None,
     ) -> None:
-        """expected: where live jobs are ranked by what is expected of them, those that come are, too."""
+        """expected: of the live jobs, where they are ranked by it; it stays as it is."""
         self.engine = engine
         self.now_ms = now_ms
         self.course = Course(now_ms, now_ms)
@@ -117,12 +118,12 @@ class Future:
         self._arrivals = sorted(arrivals, key=lambda arrival: (arrival.at_ms, arrival.spec.id))
         self._next = 0
         self._grid = grid
-        self._expected = expected
         self._left: dict[str, int] = {}
         self._runs: dict[str, _Run] = {}
         self._ends: list[tuple[int, str]] = []
         for job_id in sorted(engine.state.book.jobs):
             self._take_over(engine.state.book.jobs[job_id])
+        self._turns = None if expected is None else Turns(expected, engine, now_ms)
 
     def _take_over(self, rec: JobRec) -> None:
         """Where each job stands now; what is in motion is taken as done."""
@@ -194,6 +195,8 @@ class Future:
             self._left.pop(job_id)
             self.course.ends[job_id] = end_ms
             self._tell(JobFinished(job_id, running.epoch, "succeeded"))
+            if self._turns is not None:
+                self._turns.finished(job_id, self.now_ms)
 
     def _arrive(self) -> None:
         while self._next < len(self._arrivals) and self._arrivals[self._next].at_ms <= self.now_ms:
@@ -202,13 +205,15 @@ class Future:
             self._note(arrival.spec)
             self._left[arrival.spec.id] = arrival.runs_ms
             self._tell(JobSubmitted(arrival.spec))
-            if self._expected is not None:
-                rest_ms = self._expected(arrival.spec)
-                self._tell(Estimated(arrival.spec.id, remaining_ms=rest_ms, rank_ms=rest_ms))
+            if self._turns is not None:
+                self._turns.arrived(arrival.spec)
 
     # -- decisions
 
     def _settle(self) -> None:
+        if self._turns is not None:
+            for event in self._turns.moved(self.now_ms):
+                self._tell(event)
         for _ in range(ROUNDS_IN_A_STEP if self._grid.first_ms else ROUNDS_AT_ONCE):
             plan = self.engine.decide(self.now_ms)
             acted = [order for order in plan.decisions if not isinstance(order, Discarded)]
@@ -228,6 +233,8 @@ class Future:
                     self._left[job_id] = self._rest(self.engine.state.book.jobs[job_id].spec, 0)
                 self._tell(JobStarted(job_id, order.epoch))
                 self._begin(job_id, order.epoch, len(order.places))
+                if self._turns is not None:
+                    self._turns.started(job_id, now)
             case Resize():
                 self._pause(job_id)
                 self._tell(JobResized(job_id, order.epoch, order.places))
@@ -238,6 +245,8 @@ class Future:
             case Stop():
                 self._runs.pop(job_id, None)
                 self._tell(JobFinished(job_id, order.epoch, "cancelled"))
+                if self._turns is not None:
+                    self._turns.dropped(job_id)
             case Discarded():
                 pass
             case _:
@@ -249,6 +258,8 @@ class Future:
         self._left[job_id] += rec.spec.restart_cost_ms
         beneficiary = order.reason.blockers[0] if order.reason.blockers else ""
         self.course.evictions.append(Eviction(job_id, self.now_ms, order.reason.code.value, beneficiary))
+        if self._turns is not None:
+            self._turns.stopped(job_id, self.now_ms)
 
     # -- work that runs
 
@@ -291,12 +302,6 @@ def running_jobs(engine: Engine, now_ms: int) -> list[tuple[JobSpec, int]]:
 
 def _ran(rec: JobRec, now_ms: int) -> int:
     return max(0, now_ms - (rec.running_at or rec.started_at))
-
-
-def ranked(engine: Engine) -> bool:
-    """Whether the engine is told what is expected of jobs."""
-    jobs = engine.state.book.jobs
-    return any(jobs[job_id].rank for job_id in sorted(jobs))
 
 
 def waiting_jobs(engine: Engine) -> list[JobSpec]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from heliostat_scheduler.core.engine import Engine
 from heliostat_scheduler.core.model import JobSpec
 from heliostat_scheduler.forecast.arrivals import like_before
-from heliostat_scheduler.forecast.future import Course, Future, Grid, ranked, running_jobs
+from heliostat_scheduler.forecast.future import Course, Future, Grid, running_jobs
 from heliostat_scheduler.forecast.lengths import Lengths
+
+if TYPE_CHECKING:
+    from heliostat_scheduler.estimate.expectation import Expectations
 
 
 def futures(
@@ -20,12 +24,12 @@ def futures(
     seeds: Sequence[int],
     grid: Grid,
     wanted: frozenset[str],
+    expected: Expectations | None,
     enough: Callable[[int], bool] = lambda _done: False,
 ) -> list[Course]:
     """A future for each seed until `enough(done)`; each ends at the horizon or when all `wanted` have started. The engine stays as it is."""
     courses = []
     known = lengths.beside(running_jobs(engine, now_ms), now_ms)
-    expected = known.expected_ms if ranked(engine) else None
     for seed in seeds:
         draw = known.draw(seed)
         coming = like_before(recent, draw, now_ms, horizon_ms, seed)

@@ -14,7 +14,6 @@ from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from statistics import geometric_mean
 
 from heliostat_scheduler.core.model import JobSpec
 from heliostat_scheduler.forecast.cohort import NEWEST, Cohort, cohort, stretched
@@ -66,13 +65,11 @@ class Lengths:
         self._running: dict[tuple[str, ...], list[tuple[int, int]]] = {}
         self._cohorts: dict[tuple[str, ...], Cohort] = {}
         self._ratios: dict[tuple[int | None, tuple[str, ...]], float] = {}
-        self._means: dict[tuple[str, ...], int] = {}
         self._now = False
         for ran in finished:
             self.add(ran)
 
     def add(self, ran: Ran) -> None:
-        self._means.clear()
         for kind in _kinds(ran.queue, ran.template, ran.gpu_milli):
             self._kinds.setdefault(kind, _Samples()).add(max(1, ran.ran_ms), ran.ended_ms)
 
@@ -132,18 +129,6 @@ class Lengths:
             if ran_ms >= found[-1]
             else found[min(len(found) - 1, bisect_right(found, ran_ms))] - ran_ms
         )
-
-    def expected_ms(self, spec: JobSpec) -> int:
-        """What is expected of a job that has not run yet: the geometric mean of its kind, because run times span decades."""
-        for kind in _kinds(spec.queue, spec.template, spec.shape.gpu_milli * spec.min_tasks):
-            known = self._means.get(kind)
-            samples = self._kinds.get(kind)
-            if known is None and samples is not None and len(samples.by_length) >= FEW:
-                known = round(geometric_mean(samples.by_length))
-                self._means[kind] = known
-            if known is not None:
-                return known
-        return self.rest_ms(spec, 0, 0.5)
 
     def draw(self, seed: int) -> Callable[[JobSpec, int], int]:
         """The lengths of one possible future."""

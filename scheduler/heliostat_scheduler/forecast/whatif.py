@@ -10,12 +10,16 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from heliostat_scheduler.core.book import HOLDING
 from heliostat_scheduler.core.engine import Engine
 from heliostat_scheduler.core.events import Event, JobCancelled, JobSubmitted, NodeUp, PolicyChanged, QueuesChanged
 from heliostat_scheduler.core.model import JobSpec, NodeSpec, Policy, QueueSpec, SlotSpec
-from heliostat_scheduler.forecast.future import Arrival, Course, Expected, Future, Grid, Rest
+from heliostat_scheduler.forecast.future import Arrival, Course, Future, Grid, Rest
+
+if TYPE_CHECKING:
+    from heliostat_scheduler.estimate.expectation import Expectations
 
 EXACT_BELOW = 100
 """Waiting jobs up to which every event gets its own cycle."""
@@ -105,7 +109,7 @@ def course_of(
     horizon_ms: int,
     edit: Sequence[Event] = (),
     grid: Grid | None = None,
-    expected: Expected | None = None,
+    expected: Expectations | None = None,
 ) -> Course:
     """One future on a copy of `engine`, with the edit applied at its beginning."""
     copy = engine.branch()

@@ -47,7 +47,7 @@ def world() -> tuple[Engine, JobSpec]:
 def test_the_queue_where_it_starts_sooner_is_told_with_the_time() -> None:
     engine, me = world()
     before = engine.digest()
-    told = sooner_elsewhere(engine, me, rest, 0, DAY, lambda: False)
+    told = sooner_elsewhere(engine, me, rest, 0, DAY, None, lambda: False)
     assert engine.digest() == before, "nothing live is touched"
     assert told is not None and (told.command, told.at_ms, told.evicts) == (
         "helio edit me --queue burst",
@@ -78,7 +78,7 @@ def test_nothing_is_told(ends: dict[str, int], enough: bool, monkeypatch: pytest
     monkeypatch.setitem(ENDS, "long", ends["long"])
     monkeypatch.setitem(ENDS, "short", ends["short"])
     engine, me = world()
-    assert sooner_elsewhere(engine, me, rest, 0, DAY, lambda: enough) is None
+    assert sooner_elsewhere(engine, me, rest, 0, DAY, None, lambda: enough) is None
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
     told, waited = list[Told](), 0
     for folder, mine, nodes in _parts(arguments.record, jobs, vcs, arguments.apart):
         waited += _recorded(mine, nodes, folder, Recording(arguments.share, not arguments.unranked))
-        told += tell({job.id: job for job in mine}, folder, arguments.share, arguments.samples)
+        told += tell({job.id: job for job in mine}, folder, arguments.share, arguments.samples, not arguments.unranked)
     if not told:
         raise BadInput("no job that was drawn had to wait; use a larger --share")
     told.sort(key=lambda row: (row.at_s, row.job))

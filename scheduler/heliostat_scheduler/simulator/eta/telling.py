@@ -16,6 +16,8 @@ from pathlib import Path
 
 from heliostat_scheduler.core.engine import Engine
 from heliostat_scheduler.core.model import JobSpec
+from heliostat_scheduler.estimate.expectation import Expectations
+from heliostat_scheduler.estimate.history import RunHistory
 from heliostat_scheduler.forecast import Lengths, Ran, estimates, futures
 from heliostat_scheduler.forecast.eta import quantile
 from heliostat_scheduler.forecast.lengths import FEW, uniform
@@ -56,8 +58,10 @@ class Known:
     ended: dict[str, int] = field(default_factory=dict)
     recent: deque[JobSpec] = field(default_factory=deque)
     waits: dict[str, deque[int]] = field(default_factory=dict)
+    expected: Expectations = field(default_factory=lambda: Expectations(RunHistory()))
 
     def hear(self, now_s: int, what: str, job: PhillyJob) -> None:
+        self._expect(now_s, what, job)
         match what:
             case "submitted":
                 self.recent.append(_spec(job))
@@ -72,12 +76,24 @@ class Known:
                 )
                 self.ended[job.vc] = self.ended.get(job.vc, 0) + 1
 
+    def _expect(self, now_s: int, what: str, job: PhillyJob) -> None:
+        match what:
+            case "submitted":
+                spec = _spec(job)
+                self.expected.arrived(job.id, job.vc, spec.shape.gpu_milli * spec.min_tasks)
+            case "started" | "resumed":
+                self.expected.started(job.id, now_s)
+            case "stopped":
+                self.expected.stopped(job.id, now_s)
+            case "finished":
+                self.expected.finished(job.id, now_s)
+
 
 def _spec(job: PhillyJob) -> JobSpec:
     return rigid_job(job.id, job.vc, 1000 * job.submit_s, job.gpus, GPUS_PER_NODE, job.overhead_s)
 
 
-def tell(trace: dict[str, PhillyJob], folder: Path, share: float, samples: int) -> list[Told]:
+def tell(trace: dict[str, PhillyJob], folder: Path, share: float, samples: int, ranked: bool) -> list[Told]:
     """All estimates of the recording, those of an earlier run included, in order of submission."""
     facts = facts_of(folder)
     started = {job_id: now_s for now_s, what, job_id in facts if what == "started"}
@@ -90,7 +106,7 @@ def tell(trace: dict[str, PhillyJob], folder: Path, share: float, samples: int) 
                 known.hear(now_s, what, trace[job_id])
             elif job_id in chosen and job_id not in found and known.ended.get(trace[job_id].vc, 0) >= FEW:
                 body = zlib.decompress((folder / f"{job_id}.z").read_bytes())
-                told = _tell(known, Engine.restore(body), job_id, now_s, started[job_id], samples)
+                told = _tell(known, Engine.restore(body), job_id, now_s, started[job_id], samples, ranked)
                 out.write(json.dumps(asdict(told)) + "\n")
                 out.flush()
                 found[job_id] = told
@@ -98,11 +114,12 @@ def tell(trace: dict[str, PhillyJob], folder: Path, share: float, samples: int) 
     return sorted(found.values(), key=lambda told: (told.at_s, told.job))
 
 
-def _tell(known: Known, engine: Engine, job_id: str, now_s: int, started_s: int, samples: int) -> Told:
+def _tell(known: Known, engine: Engine, job_id: str, now_s: int, started_s: int, samples: int, ranked: bool) -> Told:
     now_ms, queue = 1000 * now_s, known.trace[job_id].vc
     seeds = [now_ms + seed for seed in range(samples)]
     grid, wanted = grid_for(engine, HORIZON_MS), frozenset({job_id})
-    courses = futures(engine, known.lengths, known.recent, now_ms, HORIZON_MS, seeds, grid, wanted)
+    expected = known.expected if ranked else None
+    courses = futures(engine, known.lengths, known.recent, now_ms, HORIZON_MS, seeds, grid, wanted, expected)
     (raw,) = estimates(courses, [job_id])
     waits = sorted(float(wait) for wait in known.waits.get(queue, ()))
     some = [wait for wait in waits if wait > 1000 * LEAST_WAIT_S]
