@@ -71,8 +71,9 @@ class Line:
         return self.size - 1
 
     def copy(self) -> Line:
-        arrays = (self.gpus, self.template, self.done, self.base, self.since)
-        return Line(self.size, *(array.copy() for array in arrays))
+        return Line(
+            self.size, self.gpus.copy(), self.template.copy(), self.done.copy(), self.base.copy(), self.since.copy()
+        )
 
     def ran(self, rows: Ints, now_s: float) -> Floats:
         since = self.since[rows]
