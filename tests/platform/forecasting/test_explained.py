@@ -99,7 +99,10 @@ QUIET: dict[str, Any] = {"sentence": "", "growth": None}
 )  # fmt: skip
 def test_an_endpoint(row: shapes.Deployment, why: dict[str, Any], whole: str, sentence: str) -> None:
     endpoint = shapes.Endpoint.model_construct(name="digits", state="ready", trouble=None, deployments=[row])
-    usage = [{"name": "prod", "parent": None, "pressure": {"gpu": 2.0}}, {"name": "other", "pressure": {}}]
+    usage: list[dict[str, Any]] = [
+        {"name": "prod", "parent": None, "pressure": {"gpu": 2.0}},
+        {"name": "other", "pressure": {}},
+    ]
     told: Any = of_endpoint(endpoint, [(row, why, "prod")], usage)
     assert told["sentence"] == whole and told["versions"][0]["sentence"] == sentence
     lines = endpoint_text(told, NOW).splitlines()
