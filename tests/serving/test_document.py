@@ -10,6 +10,7 @@ from heliostat_serving.spec import (
     DirectConfig,
     GatewaySpec,
     Scale,
+    Signature,
     SpecError,
     VersionSpec,
     direct_application,
@@ -64,6 +65,13 @@ def test_arguments_survive_json_and_unknown_fields_do_not() -> None:
         VersionSpec.from_json({**SPEC.to_json(), "colour": 1})
     with pytest.raises(SpecError, match=r"VersionSpec\.n is not of type int"):
         VersionSpec.from_json({**SPEC.to_json(), "n": "1"})
+
+
+def test_a_model_json_may_say_more_of_a_tensor() -> None:
+    """The registry takes it: people write descriptions there."""
+    told = SPEC.signature.to_json()
+    told["inputs"][0]["description"], told["author"] = "grey values", "ann"
+    assert Signature.from_json(told) == SPEC.signature
 
 
 def test_direct_mode_has_one_version() -> None:

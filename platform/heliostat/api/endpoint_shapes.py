@@ -13,7 +13,7 @@ class DeploymentRequest(Model):
     """What is to be served: a registered version by reference (`digits@champion`, `digits:3`). replicas_min 0: it may sleep.
 
     weight: its share of the traffic in percent once it is ready (null: all of it). gpus: 0 or 1 per replica.
-    gateways: replicas of the endpoint's gateway (0: as it is; a new endpoint has one).
+    gateways: replicas of the endpoint's gateway (0: as it is; a new endpoint has one). sticky null: as it is.
     """
 
     model: str
@@ -29,7 +29,7 @@ class DeploymentRequest(Model):
     preemptibility: str = "preemptible"
     direct: bool = False
     weight: int | None = None
-    sticky: bool = False
+    sticky: bool | None = None
     gateways: int = 0
     max_batch: int = 0
     batch_wait_ms: float = 0.0
@@ -167,3 +167,4 @@ class AccessLine(Model):
 
 class AccessLog(Model):
     items: list[AccessLine]
+    next: str

@@ -186,20 +186,25 @@ def logs(
     caller: Caller,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
     after_ms: Annotated[int, Query(ge=0)] = 0,
+    after: Annotated[str, Query(pattern=r"^(\d{1,20}-\d{1,18})?$")] = "",
 ) -> Response:
-    """The newest lines of the access log, oldest first. What gateways counted arrives here within seconds."""
+    """The newest lines of the access log, oldest first. What gateways counted arrives here within seconds.
+
+    `next` is the place behind them: with `after=` it, the lines since then come, each once.
+    """
     with doors.store.read() as session:
         seen(session, name, caller)
-    lines = access_log.tail(doors.endpoints.log_path(name), limit, after_ms)
-    return answer(shapes.AccessLog(items=[views.access_view(line) for line in lines]))
+    path = doors.endpoints.log_path(name)
+    lines, place = access_log.read_on(path, after, limit) if after else access_log.newest(path, limit, after_ms)
+    return answer(shapes.AccessLog(items=[views.access_view(line) for line in lines], next=place))
 
 
 @router.get("/endpoints/{name}/usage", operation_id="endpoint_usage", response_model=shapes.UsageList)
 def usage(name: str, doors: TheDoors, caller: Caller, hours: Annotated[int, Query(ge=1, le=24 * 400)] = 24) -> Response:
     """What was answered, by hour, version, key and kind of status."""
     with doors.store.read() as session:
-        seen(session, name, caller)
-        found = rows.usage(session, name, doors.clock_ms() - hours * HOUR_MS)
+        row = seen(session, name, caller)
+        found = rows.usage(session, row, doors.clock_ms() - hours * HOUR_MS)
     return answer(shapes.UsageList(items=[views.usage_view(row) for row in found]))
 
 

@@ -38,10 +38,14 @@ CALL_KEY_S = 120
     "--weight", type=click.IntRange(0, 100), metavar="PERCENT", help="Its share once it is ready (default: all)."
 )
 @click.option("--direct", is_flag=True, help="One version without a gateway: no second hop, no split, no sleep.")
-@click.option("--sticky", is_flag=True, help="All calls of a key go to one version.")
+@click.option(
+    "--sticky/--no-sticky", default=None, help="Whether all calls of a key go to one version (default: as it is)."
+)
 @click.option("--gateways", type=int, metavar="N", help="Replicas of the endpoint's gateway (a new endpoint has one).")
 @click.option("--max-batch", type=int, metavar="ROWS", help="Put requests together up to this many rows.")
-@click.option("--batch-wait-ms", type=float, metavar="MS", help="How long a call waits for company.")
+@click.option(
+    "--batch-wait-ms", type=float, metavar="MS", help="How long a call waits for company (default: not at all)."
+)
 @click.option("--queue", metavar="NAME", help="Queue whose GPUs or CPUs its replicas use.")
 @click.option("--priority", metavar="CLASS", help="low, normal, high, critical or a number.")
 @click.option(
@@ -73,8 +77,10 @@ def deploy(
     if as_json:
         show_json(endpoint.data)
         return ExitCode.OK
-    state = next((row["state"] for row in endpoint.deployments if row["version"] == endpoint.deployed), "gone")
-    show(f"{name} {endpoint.deployed} {state}  {endpoint.url}")
+    found = next((row for row in endpoint.deployments if row["version"] == endpoint.deployed), None)
+    show(f"{name} {endpoint.deployed} {found['state'] if found else 'gone'}  {endpoint.url}")
+    if found and found["state"] == "ready" and not found["weight"]:
+        hint(found["reason"])
     hint(f"next: helio key create {name}   helio endpoint call {name} --file input.json")
     return ExitCode.OK
 
@@ -114,7 +120,7 @@ def show_endpoint(app: App, name: str, as_json: bool) -> None:
 @click.option(
     "--file",
     "path",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
     help="JSON inputs (- or none: standard input).",
 )
 @click.option(
@@ -161,7 +167,7 @@ def traffic(app: App, name: str, shares: tuple[str, ...], as_json: bool) -> None
 @json_option
 @pass_app
 def scale(app: App, name: str, version: str, replicas: str, as_json: bool) -> None:
-    """Another number of replicas of a version (the newest): helio endpoint scale digits v2 --replicas 1..3."""
+    """Another number of replicas of a version (the newest that has not failed): helio endpoint scale digits v2 --replicas 1..3."""
     _changed(app, _endpoints(app).get(name).scale(replicas, version), as_json)
 
 
@@ -194,15 +200,13 @@ def remove(app: App, name: str, version: str, as_json: bool) -> None:
 def logs(app: App, name: str, lines: int, follow: bool, as_json: bool) -> None:
     """The access log: one line per call, a few seconds behind."""
     endpoints = _endpoints(app)
-    after_ms = 0
+    place = ""
     while True:
-        found = endpoints.logs(name, lines if not after_ms else 10_000, after_ms)
+        found, place = endpoints.read_log(name, 10_000 if place else lines, place)
         for line in found:
             show_json(line) if as_json else show(access_line(line))
         if not follow:
             break
-        if found:
-            after_ms = _ms(found[-1]["at"])
         endpoints.caller.pause(FOLLOW_S)
     if not found and not as_json:
         hint("no calls yet")
@@ -294,16 +298,9 @@ def _weights(shares: tuple[str, ...]) -> dict[str, int]:
 
 def _inputs(path: Path | None, text: str | None) -> Any:  # Any: JSON
     if text is None:
-        text = path.read_text(encoding="utf-8") if path is not None else sys.stdin.read()
+        text = sys.stdin.read() if path in (None, Path("-")) else path.read_text(encoding="utf-8")
     try:
         value = json.loads(text)
     except ValueError as error:
         raise BadRequest(f"The inputs are no JSON: {error}.", remedy='Write {"images": [[...]]}.') from error
     return value["inputs"] if isinstance(value, dict) and set(value) == {"inputs"} else value
-
-
-def _ms(at: str) -> int:
-    from heliostat.render.amounts import parse_time
-
-    moment = parse_time(at)
-    return 0 if moment is None else round(moment.timestamp() * 1000)

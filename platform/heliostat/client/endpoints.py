@@ -117,8 +117,9 @@ class Endpoint:
         return self
 
     def scale(self, replicas: Replicas, version: str = "") -> Self:
-        """Another number of replicas of a version (default: the newest): `3`, or a range for its load to choose from, `"1..3"`."""
-        label = version or (self.deployments[-1]["version"] if self.deployments else "v1")
+        """Another number of replicas of a version (default: the newest that lives): `3`, or a range for its load to choose from, `"1..3"`."""
+        living = [row for row in self.deployments if row["state"] not in ("failed", "retiring")] or self.deployments
+        label = version or (living[-1]["version"] if living else "v1")
         self._data = self._endpoints.scale(self.name, label, replicas)
         return self
 
@@ -193,7 +194,7 @@ class Endpoints:
         memory: int | str | None = None,
         weight: int | None = None,
         direct: bool = False,
-        sticky: bool = False,
+        sticky: bool | None = None,
         gateways: int | None = None,
         queue: str | None = None,
         priority: str | int | None = None,
@@ -266,11 +267,14 @@ class Endpoints:
         path = f"/endpoints/{segment(name)}" + (f"/deployments/{segment(version)}" if version else "")
         return cast("EndpointJson", self.caller.json("DELETE", path))
 
-    def logs(self, name: str, limit: int = 100, after_ms: int = 0) -> list[AccessJson]:
-        query = {"limit": limit, "after_ms": after_ms or None}
-        return cast(
-            "list[AccessJson]", self.caller.json("GET", f"/endpoints/{segment(name)}/logs", query=query)["items"]
-        )
+    def logs(self, name: str, limit: int = 100) -> list[AccessJson]:
+        return self.read_log(name, limit)[0]
+
+    def read_log(self, name: str, limit: int = 100, after: str = "") -> tuple[list[AccessJson], str]:
+        """Lines of the access log and the place behind them; with `after` that place, the lines since then, each once."""
+        query = {"limit": limit, "after": after or None}
+        found = self.caller.json("GET", f"/endpoints/{segment(name)}/logs", query=query)
+        return cast("list[AccessJson]", found["items"]), str(found["next"])
 
     def usage(self, name: str, hours: int = 24) -> list[UsageJson]:
         found = self.caller.json("GET", f"/endpoints/{segment(name)}/usage", query={"hours": hours})

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from heliostat_serving.spec import Signature, SpecError
 from sqlalchemy.orm import Session
 
 from heliostat.access import Principal
 from heliostat.artifacts import ArtifactFolders
-from heliostat.endpoints import rows
+from heliostat.endpoints import removing, rows
 from heliostat.endpoints.errors import EndpointError
 from heliostat.endpoints.names import endpoint_ok, model_label, version_label
 from heliostat.endpoints.rows import Actor
@@ -26,6 +28,7 @@ from heliostat.submission.shape import Shape
 MAX_REPLICAS = 100
 MAX_LIVING = 8
 MAX_GATEWAYS = 16
+MAX_MEMORY_BYTES = 2**50
 DEFAULT_CPUS = 0.5
 GATEWAY, DIRECT = "gateway", "direct"
 
@@ -35,7 +38,7 @@ class DeployRequest:
     """model: a reference to a registered version. replicas_min 0: it may sleep. weight None: all traffic once it is ready.
 
     gpus: per replica, 0 or 1. cpus: per replica. options: batching and limits, as the data plane knows them.
-    gateways: replicas of the endpoint's gateway; 0: as many as it has, one for a new endpoint.
+    gateways: replicas of the endpoint's gateway; 0: as many as it has, one for a new endpoint. sticky None: as it is.
     """
 
     endpoint: str
@@ -52,7 +55,7 @@ class DeployRequest:
     preemptibility: str = "preemptible"
     direct: bool = False
     weight: int | None = None
-    sticky: bool = False
+    sticky: bool | None = None
     gateways: int = 0
     max_batch: int = 0
     batch_wait_ms: float = 0.0
@@ -115,20 +118,10 @@ def prepare(asked: DeployRequest, around: Surroundings) -> Prepared:
 def store(session: Session, ready: Prepared) -> Deployment:
     """In one transaction with whatever the caller adds. Raises EndpointError, RegistryError or Refused, and then changes nothing."""
     version = resolve(session, ready.project, ready.asked.model)
+    _check_servable(version)
     endpoint = _endpoint(session, ready)
-    living = rows.deployments(session, endpoint.name)
-    if len(living) >= MAX_LIVING:
-        text = f"Endpoint {endpoint.name} has {len(living)} versions already."
-        remedy = f"Remove one that has no traffic: helio endpoint rm {endpoint.name} {version_label(living[0].number)}"
-        raise EndpointError("too_many_versions", text, remedy, 409)
-    if endpoint.mode == DIRECT and living:
-        text = (
-            f"Endpoint {endpoint.name} is in direct mode, which serves one version; its mode is fixed when it is made."
-        )
-        remedy = (
-            f"Deploy to another name without --direct, move its callers there, then: helio endpoint rm {endpoint.name}"
-        )
-        raise EndpointError("direct_mode", text, remedy, 409)
+    _check_room(session, endpoint)
+    removing.retire_failed(session, endpoint, ready.around.now_ms)
     endpoint.last_number += 1
     endpoint.version += 1
     row = _row(ready, endpoint, version)
@@ -139,6 +132,42 @@ def store(session: Session, ready: Prepared) -> Deployment:
     told = {"version": version_label(row.number), "model": model_label(row.model, row.model_version), "job": row.job}
     rows.told(session, endpoint, "deployment_asked", ready.around.actor, ready.around.now_ms, told)
     return row
+
+
+def _check_room(session: Session, endpoint: Endpoint) -> None:
+    """What has failed holds nothing and is in nobody's way."""
+    living = [row for row in rows.deployments(session, endpoint.name) if row.state != DeploymentState.FAILED]
+    leaving = [row for row in living if row.state == DeploymentState.RETIRING]
+    idle = [row for row in living if row not in leaving and not endpoint.weights.get(str(row.number))]
+    if endpoint.mode == DIRECT and living:
+        remedy = (
+            f"Deploy to another name without --direct, move its callers there, then: helio endpoint rm {endpoint.name}"
+        )
+        text = (
+            f"Endpoint {endpoint.name} is in direct mode, which serves one version; its mode is fixed when it is made."
+        )
+        raise EndpointError("direct_mode", text, _room_remedy(endpoint, leaving, idle) or remedy, 409)
+    if len(living) >= MAX_LIVING:
+        text = f"Endpoint {endpoint.name} has {len(living)} versions already."
+        remedy = f"Move the traffic of one away (helio endpoint traffic {endpoint.name} ...), then remove it."
+        raise EndpointError("too_many_versions", text, _room_remedy(endpoint, leaving, idle) or remedy, 409)
+
+
+def _room_remedy(endpoint: Endpoint, leaving: Sequence[Deployment], idle: Sequence[Deployment]) -> str:
+    if leaving:
+        return f"{version_label(leaving[0].number)} is being removed: try again in a minute."
+    if idle:
+        return f"Remove one without traffic: helio endpoint rm {endpoint.name} {version_label(idle[0].number)}"
+    return ""
+
+
+def _check_servable(version: ModelVersion) -> None:
+    """A version that was registered before the registry knew what can be served."""
+    try:
+        Signature.from_json(version.signature)
+    except SpecError as error:
+        text = f"{model_label(version.model, version.version)} cannot be served: {error}"
+        raise EndpointError("not_servable", text, "Change its model.json and push it as a new version.", 422) from error
 
 
 def _endpoint(session: Session, ready: Prepared) -> Endpoint:
@@ -156,8 +185,10 @@ def _endpoint(session: Session, ready: Prepared) -> Endpoint:
             text = f"Endpoint {found.name} has a gateway; its mode is fixed when it is made."
             remedy = "Leave --direct out; or deploy with --direct to another name, move its callers there, and remove this one."
             raise EndpointError("direct_mode", text, remedy, 409)
-        if asked.gateways:
-            found.settings = {**found.settings, "gateways": asked.gateways}
+        if found.mode == DIRECT:
+            _check_direct(asked)
+        told = {"gateways": asked.gateways or None, "sticky": asked.sticky}
+        found.settings = {**found.settings, **{name: value for name, value in told.items() if value is not None}}
         return found
     endpoint = Endpoint(
         name=asked.endpoint,
@@ -165,7 +196,7 @@ def _endpoint(session: Session, ready: Prepared) -> Endpoint:
         mode=DIRECT if asked.direct else GATEWAY,
         weights={},
         weights_before={},
-        settings={"sticky": asked.sticky, "gateways": asked.gateways or 1},
+        settings={"sticky": bool(asked.sticky), "gateways": asked.gateways or 1},
         last_number=0,
         version=1,
         created_ms=around.now_ms,
@@ -250,22 +281,29 @@ def _check(asked: DeployRequest) -> None:
         raise EndpointError(
             "bad_request", text, "Write --gpus 0 or --gpus 1; more replicas use more GPUs.", field="gpus"
         )
-    if asked.cpus is not None and not 0 < asked.cpus <= 1024:
-        raise EndpointError("bad_request", f"cpus ({asked.cpus:g}) must be above 0.", "Change cpus.", field="cpus")
-    if asked.memory_bytes < 0:
-        raise EndpointError("bad_request", "memory_bytes is negative.", "Change memory_bytes.", field="memory_bytes")
+    if asked.cpus is not None and not 0.001 <= asked.cpus <= 1024:
+        text = f"cpus ({asked.cpus:g}) must be 0.001 to 1024."
+        raise EndpointError("bad_request", text, "Change cpus.", field="cpus")
+    if not 0 <= asked.memory_bytes <= MAX_MEMORY_BYTES:
+        text = f"memory_bytes ({asked.memory_bytes}) is negative, or more than any machine has."
+        raise EndpointError("bad_request", text, "Change memory_bytes.", field="memory_bytes")
     if asked.weight is not None and not 0 <= asked.weight <= 100:
         text = f"weight ({asked.weight}) is a percentage from 0 to 100."
         raise EndpointError("bad_request", text, "Change weight.", field="weight")
     if not 0 <= asked.gateways <= MAX_GATEWAYS:
         text = f"gateways ({asked.gateways}) is a number from 1 to {MAX_GATEWAYS}."
         raise EndpointError("bad_request", text, "Change gateways.", field="gateways")
-    if asked.direct and (least == 0 or asked.sticky or asked.gateways or asked.weight not in (None, 100)):
-        text = "Direct mode serves one version without a gateway: it cannot sleep, split or stick."
-        raise EndpointError("direct_mode", text, "Leave --direct out, or the other options.", field="direct")
+    if asked.direct:
+        _check_direct(asked)
     if not 0 <= asked.max_batch <= 4096 or not 0 <= asked.batch_wait_ms <= 1000:
         text = "max_batch is 0 to 4096 rows and batch_wait_ms 0 to 1000."
         raise EndpointError("bad_request", text, "Change them.", field="max_batch")
+
+
+def _check_direct(asked: DeployRequest) -> None:
+    if asked.replicas_min == 0 or asked.sticky or asked.gateways or asked.weight not in (None, 100):
+        text = "Direct mode serves one version without a gateway: it cannot sleep, split or stick."
+        raise EndpointError("direct_mode", text, "Leave --direct out, or the other options.", field="direct")
 
 
 def _taken(name: str) -> EndpointError:

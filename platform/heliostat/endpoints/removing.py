@@ -16,6 +16,7 @@ from heliostat.store.endpoint_tables import Deployment, Endpoint
 S = DeploymentState
 KEPT_WARM = 1
 """Versions without traffic that stay for a rollback when a new one takes over."""
+KEPT_FAILED = 3
 
 
 def remove_endpoint(session: Session, endpoint: Endpoint, actor: Actor, now_ms: int) -> None:
@@ -59,8 +60,17 @@ def retire_superseded(session: Session, endpoint: Endpoint, now_ms: int) -> None
         _retire(session, row, now_ms, "A newer version took over.")
 
 
+def retire_failed(session: Session, endpoint: Endpoint, now_ms: int) -> None:
+    """Before a new deployment: of those that failed the newest stay to be looked at."""
+    named = {*endpoint.weights, *endpoint.weights_before}
+    failed = [row for row in rows.deployments(session, endpoint.name) if row.state == S.FAILED]
+    for row in failed[:-KEPT_FAILED]:
+        if str(row.number) not in named:
+            _retire(session, row, now_ms, "Newer versions were deployed.")
+
+
 def _idle(row: Deployment, needed: set[str]) -> bool:
-    return row.state == S.READY and str(row.number) not in needed and not row.plan
+    return row.state == S.READY and str(row.number) not in needed and not row.plan.get("keep")
 
 
 def _all_but_newest(idle: Sequence[Deployment], keep: int) -> Sequence[Deployment]:

@@ -1,9 +1,12 @@
-"""From the world to the applications of Serve's document. Pure, and the same world always gives the same document."""
+"""From the world to the applications of Serve's document. Pure, and the same world always gives the same document.
+
+A row that the data plane's specification refuses is left out and named, so that it fails alone: one document serves everybody.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from heliostat_serving.spec import (
     Key,
     Scale,
     Signature,
+    SpecError,
     Target,
     VersionSpec,
     direct_application,
@@ -51,24 +55,39 @@ class Folders:
 
 
 @dataclass(frozen=True, slots=True)
+class Rendered:
+    """applications: ours, by name. faults: deployment id -> why it cannot be served."""
+
+    applications: list[dict[str, Any]] = field(default_factory=list)  # Any: JSON
+    faults: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Renderer:
     """own_key_sha256: endpoint -> hash of the platform's own key."""
 
     folders: Folders
     own_key_sha256: Mapping[str, str]
 
-    def applications(self, world: World) -> list[dict[str, Any]]:  # Any: JSON
-        """Ours, by name."""
-        found: list[dict[str, Any]] = []
+    def render(self, world: World) -> Rendered:
+        done = Rendered()
         for name, endpoint in sorted(world.endpoints.items()):
             served = [row for row in world.deployments[name] if self._is_served(world, row)]
-            if endpoint.mode == "direct":
-                found += [self._direct(world, endpoint, row) for row in served]
-                continue
-            found += [version_application(_spec(row), self._scale(world, row)) for row in served]
-            if self._has_gateway(world, endpoint, served):
-                found.append(self._gateway(world, endpoint))
-        return found
+            for row in served:
+                try:
+                    done.applications.append(self._version(world, endpoint, row))
+                except SpecError as error:
+                    done.faults[row.id] = str(error)
+            if endpoint.mode != "direct" and self._has_gateway(world, endpoint, served):
+                done.applications.append(self._gateway(world, endpoint, done.faults))
+        return done
+
+    def _version(self, world: World, endpoint: Endpoint, row: Deployment) -> dict[str, Any]:  # Any: JSON
+        spec, scale = _spec(row), self._scale(world, row)
+        target = _target(world, row, 100)
+        if endpoint.mode != "direct":
+            return version_application(spec, scale)
+        return direct_application(spec, scale, DirectConfig(**self._door(world, endpoint), targets=(target,)))
 
     def _is_served(self, world: World, row: Deployment) -> bool:
         state = DeploymentState(row.state)
@@ -81,20 +100,16 @@ class Renderer:
         once_ready = any(str(row.number) in endpoint.weights for row in world.deployments[endpoint.name])
         return once_ready or any(row.state in SERVED for row in served)
 
-    def _gateway(self, world: World, endpoint: Endpoint) -> dict[str, Any]:  # Any: JSON
+    def _gateway(self, world: World, endpoint: Endpoint, faults: Mapping[int, str]) -> dict[str, Any]:  # Any: JSON
         rows = world.deployments[endpoint.name]
         shares = traffic.effective(endpoint, rows)
         targets = tuple(
             _target(world, row, shares.get(row.number, 0))
             for row in rows
-            if row.state in ROUTED and world.grant(row).holds
+            if row.state in ROUTED and world.grant(row).holds and row.id not in faults
         )
         config = GatewayConfig(**self._door(world, endpoint), targets=targets)
         return gateway_application(GatewaySpec(endpoint.name, replicas=config.replicas, num_cpus=GATEWAY_CPUS), config)
-
-    def _direct(self, world: World, endpoint: Endpoint, row: Deployment) -> dict[str, Any]:  # Any: JSON
-        config = DirectConfig(**self._door(world, endpoint), targets=(_target(world, row, 100),))
-        return direct_application(_spec(row), self._scale(world, row), config)
 
     def _door(self, world: World, endpoint: Endpoint) -> dict[str, Any]:  # Any: fields of GatewayConfig
         own = Key(OWN_KEY, self.own_key_sha256[endpoint.name], pin=True, metered=False)
@@ -114,8 +129,8 @@ class Renderer:
 
 
 def _spec(row: Deployment) -> VersionSpec:
-    batch = int(row.options.get("max_batch", 0))
-    batching = Batching(max_rows=batch, wait_ms=float(row.options.get("batch_wait_ms", 0.0))) if batch else Batching()
+    rows, wait_ms = int(row.options.get("max_batch", 0)), float(row.options.get("batch_wait_ms", 0.0))
+    batching = Batching(max_rows=rows or Batching().max_rows, wait_ms=wait_ms)
     return VersionSpec(
         endpoint=row.endpoint,
         n=row.number,

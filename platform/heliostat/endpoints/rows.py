@@ -172,6 +172,11 @@ def key_used(session: Session, key_id: str, at_ms: int) -> None:
 # ---- usage --------------------------------------------------------------------------------------------------------------
 
 
-def usage(session: Session, endpoint: str, since_ms: int) -> Sequence[EndpointUsage]:
-    query = select(EndpointUsage).where(EndpointUsage.endpoint == endpoint, EndpointUsage.hour_ms >= since_ms)
+def usage(session: Session, endpoint: Endpoint, since_ms: int) -> Sequence[EndpointUsage]:
+    """Its project's: another one may have had an endpoint of this name before."""
+    query = select(EndpointUsage).where(
+        EndpointUsage.endpoint == endpoint.name,
+        EndpointUsage.project == endpoint.project,
+        EndpointUsage.hour_ms >= since_ms,
+    )
     return session.execute(query.order_by(EndpointUsage.hour_ms)).scalars().all()

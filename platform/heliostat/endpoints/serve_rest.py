@@ -50,6 +50,11 @@ class Application:
     messages: Mapping[str, str] = field(default_factory=dict)
     actors: tuple[str, ...] = ()
 
+    @property
+    def answers(self) -> bool:
+        """Whether any replica does."""
+        return any(self.replicas.values())
+
 
 @dataclass(frozen=True, slots=True)
 class ServeState:

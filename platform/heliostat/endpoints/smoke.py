@@ -100,7 +100,10 @@ class SmokeDesk:
         self._under_way.add(place)
 
         def work() -> None:
-            trouble = self._send(request)
+            try:
+                trouble = self._send(request)
+            except Exception as error:  # noqa: BLE001  (a failed try like any other: it is told with the version)
+                trouble = f"It could not be sent: {type(error).__name__}: {error}"
             before = self.results.get(place)
             tries = before.tries + 1 if before is not None else 1
             self.results[place] = SmokeResult(not trouble, trouble, tries)

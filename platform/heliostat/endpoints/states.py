@@ -36,6 +36,7 @@ MOVES: dict[DeploymentState, frozenset[DeploymentState]] = {
     S.RETIRING: frozenset({S.GONE}),
     S.GONE: frozenset(),
 }
+UNDER_WAY = frozenset({S.WAITING, S.STARTING, S.CHECKING})
 SERVED = frozenset({S.STARTING, S.CHECKING, S.READY})
 """States in which Serve has the version."""
 ROUTED = frozenset({S.CHECKING, S.READY})

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from heliostat_serving.spec import gateway_app, version_app
 
+from heliostat.endpoints import patience
 from heliostat.endpoints.names import version_label
 from heliostat.endpoints.serve_rest import FAILED, RUNNING, Application, ServeState
 from heliostat.endpoints.states import DeploymentState
@@ -22,6 +23,10 @@ S = DeploymentState
 SMOKE_TRIES = 3
 FORGOTTEN_MS = 3_000
 """After this every replica of a gateway has forgotten a version that was taken out of its configuration."""
+HEARD_MS = 5_000
+"""After this the control loop has heard that a job is broken, and ended it."""
+UNHEARD_MS = 60_000
+SILENT = "None of its replicas answers; Serve starts them anew"
 STARTED, RESIZED, RELEASED, BROKEN = "started", "resized", "released", "broken"
 
 
@@ -88,10 +93,15 @@ class SmokeResult:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What the service remembers between steps. smokes: by (endpoint, number, attempt). in_sync: Serve has the last document."""
+    """What the service knows beside the world. smokes: by (endpoint, number, attempt). in_sync: Serve has the last document.
+
+    faults: deployment id -> why it cannot stand in a document. silent_ms: by application that has failed, how long nobody answers.
+    """
 
     smokes: Mapping[tuple[str, int, int], SmokeResult] = field(default_factory=dict)
     in_sync: bool = False
+    faults: Mapping[int, str] = field(default_factory=dict)
+    silent_ms: Mapping[str, int] = field(default_factory=dict)
 
 
 def step(world: World, serve: ServeState, memory: Memory) -> list[Act]:
@@ -127,7 +137,9 @@ def _deployment(world: World, row: Deployment, serve: ServeState, memory: Memory
     match state:
         case S.RETIRING:
             return acts + _retiring(world.now_ms, row, grant, app, serve, memory)
-        case S.FAILED | S.GONE:
+        case S.FAILED:
+            return acts + _failed(world.now_ms, row, grant)
+        case S.GONE:
             return acts
         case _:
             pass
@@ -136,6 +148,9 @@ def _deployment(world: World, row: Deployment, serve: ServeState, memory: Memory
         return [*acts, Move(row, S.FAILED, reason, trace)]
     if not grant.holds:
         return acts + _waiting(row, state, grant)
+    if row.id in memory.faults:
+        text = f"It cannot be served: {memory.faults[row.id]}"
+        return [*acts, Say(row.job, grant.attempt, BROKEN, text), Move(row, S.FAILED, text, text)]
     match state:
         case S.WAITING:
             return [*acts, Move(row, S.STARTING, "Serve starts its replicas.")]
@@ -144,7 +159,7 @@ def _deployment(world: World, row: Deployment, serve: ServeState, memory: Memory
         case S.CHECKING:
             return acts + _checking(world, row, grant, app, serve, memory)
         case _:
-            return acts + _ready(row, grant, app)
+            return acts + _ready(row, grant, app, memory)
 
 
 def _waiting(row: Deployment, state: DeploymentState, grant: Grant) -> list[Act]:
@@ -155,10 +170,20 @@ def _waiting(row: Deployment, state: DeploymentState, grant: Grant) -> list[Act]
     return [Note(row, why)] if row.reason != why else []
 
 
+def _failed(now_ms: int, row: Deployment, grant: Grant) -> list[Act]:
+    """It holds nothing. That its job is broken was said with the move; such a word may be lost with the process, or come too early."""
+    age_ms = now_ms - row.state_since_ms
+    if grant.ended or grant.state == "cancelling" or age_ms < HEARD_MS:
+        return []
+    if grant.holds and age_ms < UNHEARD_MS:
+        return [Say(row.job, grant.attempt, BROKEN, row.reason)]
+    return [Cancel(row.job)]
+
+
 def _starting(row: Deployment, grant: Grant, app: Application | None) -> list[Act]:
     if app is None:
         return []
-    if app.status == FAILED:
+    if app.status == FAILED and not app.answers:
         return _broken(row, grant, app)
     if app.status == RUNNING:
         return [
@@ -177,10 +202,10 @@ def _checking(
     endpoint = world.endpoints[row.endpoint]
     gateway = serve.applications.get(gateway_app(row.endpoint))
     if endpoint.mode == "gateway":
-        if gateway is None or gateway.status not in (RUNNING, FAILED):
+        if gateway is not None and gateway.status == FAILED:
+            return _gateway_failed(row, grant, gateway, memory)
+        if gateway is None or gateway.status != RUNNING:
             return []
-        if gateway.status == FAILED:
-            return [Move(row, S.FAILED, "The endpoint's gateway cannot start.", _trouble(gateway))]
     if not memory.in_sync:
         return []  # the gateway does not know it yet
     result = memory.smokes.get((row.endpoint, row.number, grant.attempt))
@@ -194,13 +219,27 @@ def _checking(
     return [Say(row.job, grant.attempt, BROKEN, text), Move(row, S.FAILED, text, result.text)]
 
 
-def _ready(row: Deployment, grant: Grant, app: Application | None) -> list[Act]:
-    """Nothing to do while Serve has it. One whose application has vanished or broken for good starts over, without traffic."""
+def _gateway_failed(row: Deployment, grant: Grant, gateway: Application, memory: Memory) -> list[Act]:
+    """Serve may yet bring it back; a version that waits for it says so, and gives up with it."""
+    text = f"The endpoint's gateway does not start: {_last_line(_trouble(gateway))}"
+    if memory.silent_ms.get(gateway.name, 0) < patience.GATEWAY_MS:
+        return [Note(row, text)] if row.reason != text else []
+    return [Say(row.job, grant.attempt, BROKEN, text), Move(row, S.FAILED, text, _trouble(gateway))]
+
+
+def _ready(row: Deployment, grant: Grant, app: Application | None, memory: Memory) -> list[Act]:
+    """Nothing to do while Serve has it. One that has vanished is put again; one that failed and stays silent has failed here too."""
     if app is None:
         return [Move(row, S.STARTING, "Serve has lost it; it is put again.")]
-    if app.status == FAILED:
+    silent_ms = memory.silent_ms.get(app.name)
+    if silent_ms is not None and silent_ms >= patience.VERSION_MS:
         return _broken(row, grant, app)
-    return [Say(row.job, grant.attempt, STARTED)] if grant.state == "starting" else []
+    acts: list[Act] = [Say(row.job, grant.attempt, STARTED)] if grant.state == "starting" else []
+    if silent_ms is not None and not row.reason.startswith(SILENT):
+        acts.append(Note(row, f"{SILENT}: {_last_line(_trouble(app))}"))
+    if app.answers and row.reason.startswith(SILENT):
+        acts.append(Note(row, f"{version_label(row.number)} answers again."))
+    return acts
 
 
 def _retiring(

@@ -3,11 +3,14 @@
 A split is told in shares that sum to anything above zero; what is kept is what was told. Only versions that are ready can be
 given traffic. What a gateway is told are the *effective* weights: those of versions that are ready now; one that lost its grant
 keeps its share for when it is back.
+
+The last word holds. What a deployment asked for is done when its version is ready, unless traffic was told something since: by a
+deployment that was asked later and has traffic, by a split, by a rollback. Then the version stays warm, without traffic, and says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy.orm import Session
 
@@ -15,7 +18,7 @@ from heliostat.endpoints import rows
 from heliostat.endpoints.errors import EndpointError, unknown_deployment
 from heliostat.endpoints.names import version_label, version_number
 from heliostat.endpoints.rows import Actor
-from heliostat.endpoints.states import DeploymentState
+from heliostat.endpoints.states import UNDER_WAY, DeploymentState
 from heliostat.store.endpoint_tables import Deployment, Endpoint
 
 MAX_SHARE = 1_000_000
@@ -57,6 +60,7 @@ def change(session: Session, endpoint: Endpoint, shares: Mapping[int, int], acto
             raise unknown_deployment(endpoint.name, version_label(number))
         _require_ready(row, share)
     rows.set_weights(session, endpoint, dict(shares), actor, now_ms, action="traffic_changed")
+    _drop_plans(session, known.values(), "traffic was split")
 
 
 def rollback(session: Session, endpoint: Endpoint, actor: Actor, now_ms: int) -> None:
@@ -73,6 +77,28 @@ def rollback(session: Session, endpoint: Endpoint, actor: Actor, now_ms: int) ->
     for number in before:
         _require_ready(known[number], 1)
     rows.set_weights(session, endpoint, before, actor, now_ms, action="traffic_rolled_back")
+    _drop_plans(session, known.values(), "traffic was rolled back")
+
+
+def overtaken(endpoint: Endpoint, row: Deployment, deployments: Sequence[Deployment]) -> str:
+    """Why a version that has become ready gets no traffic after all; "" when it gets what it asked for."""
+    why = str(row.plan.get("dropped", ""))
+    live = [other for other in deployments if other.state in UNDER_WAY | {DeploymentState.READY}]
+    newer = [other.number for other in live if other.number > row.number and endpoint.weights.get(str(other.number))]
+    if not why and newer and "weight" in row.plan:
+        why = f"{version_label(max(newer))} took over"
+    label = version_label(row.number)
+    return why and (
+        f"{label} answers, without traffic: {why} after it was deployed. "
+        f"Give it some: helio endpoint traffic {endpoint.name} {label}=100"
+    )
+
+
+def _drop_plans(session: Session, deployments: Iterable[Deployment], why: str) -> None:
+    for row in deployments:
+        if row.state in UNDER_WAY and "weight" in row.plan:
+            row.plan = {"dropped": why}
+    session.flush()
 
 
 def plan_for(endpoint: Endpoint, row: Deployment, deployments: Sequence[Deployment]) -> dict[int, int] | None:

@@ -2,7 +2,7 @@
 
 A gateway writes `<name>.open` and closes it by renaming it to `.jsonl`. What is closed is read whole, added up in one transaction
 together with the file's name (so that a crash in between cannot count it twice), and deleted. An `.open` file that nobody has
-written to for a while belongs to a gateway that died: it is taken too.
+written to for a while belongs to a gateway that died: it is taken too. A line that is no line of a gateway's is logged and passed over.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ from heliostat.store.endpoint_tables import Endpoint, EndpointUsage, SpoolRead
 HOUR_MS = 3_600_000
 ABANDONED_MS = 30_000
 FORGET_MS = 24 * HOUR_MS
+MOST = 2**53
+"""No count of one call is larger; a database could not keep it."""
+MAX_KEY = 40
+COUNTS = ("at_ms", "status", "rows", "bytes_in", "bytes_out")
+Log = Callable[[str, str, dict[str, Any]], None]  # level, event name, fields; Any: JSON
 Line = dict[str, Any]  # Any: JSON of the gateway
 
 
@@ -63,10 +68,11 @@ class Batch:
 class Collector:
     """Owned by one thread."""
 
-    def __init__(self, store: Store, folders: Folders, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, store: Store, folders: Folders, clock_ms: Callable[[], int], log: Log) -> None:
         self._store = store
         self._folders = folders
         self._clock_ms = clock_ms
+        self._log = log
 
     def collect(self, endpoints: Iterable[str]) -> int:
         """Take in what is closed; returns how many calls that were."""
@@ -76,9 +82,11 @@ class Collector:
                 found += self._take(endpoint, path)
         return found
 
-    def drop(self, endpoint: str) -> None:
-        """The endpoint is gone: so are its spool and its access log. Its usage stays."""
+    def finish(self, endpoint: str) -> None:
+        """The endpoint's gateways are gone: take in what they left, also what they could not close. Then its folder and log go."""
         folder = self._folders.spool(endpoint)
+        for path in sorted((*folder.glob("*.jsonl"), *folder.glob("*.open"))):
+            self._take(endpoint, path)
         for path in folder.glob("*"):
             path.unlink(missing_ok=True)
         if folder.is_dir():
@@ -93,16 +101,21 @@ class Collector:
 
     def _take(self, endpoint: str, path: Path) -> int:
         name = f"{endpoint}/{path.stem}"
-        batch = add_up(name, _lines(path))
+        lines, odd = _lines(path)
+        if odd:
+            self._log("warning", "usage_lines_skipped", {"file": str(path), "lines": len(odd), "first": odd[0][:200]})
+        batch = add_up(name, lines)
         now_ms = self._clock_ms()
 
         def work(session: Session) -> bool:
             if session.get(SpoolRead, name) is not None:
                 return False
             row = session.get(Endpoint, endpoint)
+            if row is None:  # its last gateway wrote after its usage was closed
+                return False
             session.add(SpoolRead(file=name, lines=len(batch.lines), read_ms=now_ms))
             session.execute(delete(SpoolRead).where(SpoolRead.read_ms < now_ms - FORGET_MS))
-            enter(session, endpoint, row.project if row is not None else "", batch)
+            enter(session, endpoint, row.project, batch)
             return True
 
         if self._store.write(work) and batch.lines:
@@ -133,6 +146,7 @@ def enter(session: Session, endpoint: str, project: str, batch: Batch) -> None:
     for (hour_ms, number, key, status), total in batch.sums.items():
         query = select(EndpointUsage).where(
             EndpointUsage.endpoint == endpoint,
+            EndpointUsage.project == project,
             EndpointUsage.hour_ms == hour_ms,
             EndpointUsage.number == number,
             EndpointUsage.key == key,
@@ -154,16 +168,27 @@ def enter(session: Session, endpoint: str, project: str, batch: Batch) -> None:
         rows.key_used(session, key, at_ms)
 
 
-def _lines(path: Path) -> list[Line]:
-    found = []
+def _lines(path: Path) -> tuple[list[Line], list[str]]:
+    """The lines, and those that are none."""
+    found: list[Line] = []
+    odd: list[str] = []
     for raw in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             line = json.loads(raw)
-        except ValueError:
-            continue  # the last line of a gateway that was killed while it wrote
-        if isinstance(line, dict):
+        except (ValueError, RecursionError):
+            line = None  # most often the last one of a gateway that was killed while it wrote
+        if isinstance(line, dict) and _counts(line):
             found.append(line)
-    return found
+        else:
+            odd.append(raw)
+    return found, odd
+
+
+def _counts(line: Line) -> bool:
+    """Whether everything that is added up is a number that can be."""
+    ms = line.get("ms", 0.0)
+    whole = all(type(line.get(name, 0)) is int and 0 <= line.get(name, 0) <= MOST for name in COUNTS)
+    return whole and type(ms) in (int, float) and 0 <= ms < MOST and len(str(line.get("key") or "")) <= MAX_KEY
 
 
 def _written_ms(path: Path) -> int:

@@ -127,16 +127,15 @@ class Registry:
 
     def _check_unused(self, session: Session, row: ModelVersion, *, aliased: bool = True) -> None:
         names = versions.aliases(session, row.project, [row.model]) if aliased else []
-        users = [f"alias @{alias.alias}" for alias in names if alias.version == row.version]
-        for uses in self._uses:
-            users += uses(session, row.project, row.model, row.version)
-        if users:
-            raise RegistryError(
-                "model_in_use",
-                f"{row.model}:{row.version} is in use: {', '.join(users)}.",
-                "Move the alias (helio model alias) or deploy another version first.",
-                409,
-            )
+        aliases = [alias.alias for alias in names if alias.version == row.version]
+        served = [use for uses in self._uses for use in uses(session, row.project, row.model, row.version)]
+        if not aliases and not served:
+            return
+        users = [*(f"alias @{alias}" for alias in aliases), *served]
+        first = [f"helio model alias {row.model} {alias} N moves the alias." for alias in aliases[:1]]
+        first += [f"helio endpoint rm {use} takes it away there, once it has no traffic." for use in served[:1]]
+        text = f"{row.model}:{row.version} is in use: {', '.join(users)}."
+        raise RegistryError("model_in_use", text, " ".join(first), 409)
 
     def move_alias(
         self, project: str, name: str, alias: str, reference: Reference, actor: Actor, check: AliasCheck

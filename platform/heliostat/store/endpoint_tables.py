@@ -94,16 +94,19 @@ class EndpointKey(Base):
 
 
 class EndpointUsage(Base):
-    """What was answered in one hour: by endpoint, deployment number, key and class of status (2, 4, 5)."""
+    """What was answered in one hour: by endpoint, deployment number, key and class of status (2, 4, 5).
+
+    It outlives its endpoint, whose name another project may take: so the project is part of the key.
+    """
 
     __tablename__ = "endpoint_usage"
 
     endpoint: Mapped[str] = mapped_column(String(40), primary_key=True)
+    project: Mapped[str] = mapped_column(String(63), primary_key=True)
     hour_ms: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     key: Mapped[str] = mapped_column(String(40), primary_key=True)
     status: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    project: Mapped[str] = mapped_column(String(63))
     requests: Mapped[int] = mapped_column(default=0)
     rows: Mapped[int] = mapped_column(default=0)
     bytes_in: Mapped[int] = mapped_column(default=0)

@@ -6,7 +6,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Self, cast  # Any: JSON
+from typing import Any, ClassVar, Self, cast  # Any: JSON
 
 
 class SpecError(ValueError):
@@ -15,6 +15,9 @@ class SpecError(ValueError):
 
 class Plain:
     """Base of the specification's dataclasses."""
+
+    IGNORES_MORE: ClassVar[bool] = False
+    """Whether fields that are not known are passed over."""
 
     def to_json(self) -> dict[str, Any]:
         fields = dataclasses.fields(cast(Any, self))  # Any: every subclass is a dataclass
@@ -27,7 +30,7 @@ class Plain:
             raise SpecError(f"{where} is not an object.")
         hints = typing.get_type_hints(cls)
         known = {field.name: field for field in dataclasses.fields(cast(Any, cls))}  # Any: as above
-        if unknown := sorted(set(value) - set(known)):
+        if (unknown := sorted(set(value) - set(known))) and not cls.IGNORES_MORE:
             raise SpecError(f"{where} has no field {unknown[0]}; known are {', '.join(known)}.")
         given = {name: _read(hints[name], value[name], f"{where}.{name}") for name in known if name in value}
         try:

@@ -1,8 +1,12 @@
-"""What a model takes and gives: names, Open Inference Protocol dtypes, shapes (-1 = any; the first dimension is the batch)."""
+"""What a model takes and gives: names, Open Inference Protocol dtypes, shapes (-1 = any; the first dimension is the batch).
+
+It is read from `model.json` files too, into which people and newer jobs may write more (a description): that is passed over.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from heliostat_serving.spec.reading import Plain, SpecError
 
@@ -15,6 +19,8 @@ DTYPES: dict[str, int] = {
 
 @dataclass(frozen=True)
 class TensorSpec(Plain):
+    IGNORES_MORE: ClassVar[bool] = True
+
     name: str
     dtype: str
     shape: tuple[int, ...]
@@ -34,6 +40,8 @@ class TensorSpec(Plain):
 
 @dataclass(frozen=True)
 class Signature(Plain):
+    IGNORES_MORE: ClassVar[bool] = True
+
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     allow_nan: bool = False

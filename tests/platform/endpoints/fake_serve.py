@@ -20,6 +20,7 @@ class FakeApp:
     deleting_ms: int | None = None
     started: bool = False
     broken: str = ""
+    silent: bool = False
     loaded: dict[str, Any] = field(default_factory=dict)  # what its replicas have now
 
 
@@ -65,6 +66,13 @@ class FakeServe:
     def lose_everything(self) -> None:
         """The Ray head died: Serve and all of its applications are gone."""
         self.running, self.apps, self.http = False, {}, {}
+
+    def stumble(self, name: str, text: str, *, silent: bool) -> None:
+        """An application that runs fails, as when a health check fails while it is updated. silent: no replica answers now."""
+        self.apps[name].broken, self.apps[name].silent = text, silent
+
+    def recover(self, name: str) -> None:
+        self.apps[name].broken, self.apps[name].silent = "", False
 
     def foreign(self, name: str, *, declarative: bool = True) -> None:
         config = {"name": name, "route_prefix": f"/{name}", "import_path": "other:app"}
@@ -113,7 +121,8 @@ class FakeServe:
             status = "DEPLOY_FAILED"
         elif settled:
             status = "RUNNING"
-        counts = {d["name"]: _replicas(d) if app.started else 0 for d in app.config.get("deployments", [])}
+        answers = app.started and not app.silent
+        counts = {d["name"]: _replicas(d) if answers else 0 for d in app.config.get("deployments", [])}
         return Application(
             name=name,
             status=status,

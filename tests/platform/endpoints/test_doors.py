@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from heliostat.endpoints import access_log
 from heliostat.store.endpoint_tables import Deployment, Endpoint
 from heliostat.store.inserting import insert_row
 from heliostat.store.model_tables import Model, ModelVersion
@@ -194,6 +195,24 @@ async def test_a_deployed_version_cannot_be_deleted(house: House) -> None:
         answer = await client.delete("/api/v1/models/digits/versions/1")
         assert (answer.status_code, answer.json()["code"]) == (409, "model_in_use")
         assert "digits v1" in answer.json()["detail"]
+        assert "helio endpoint rm digits v1" in answer.json()["remedy"]
+
+
+async def test_the_access_log_is_read_on_from_its_place(house: House) -> None:
+    async with house.client() as client:
+        await deploy(client)
+        path = "/api/v1/endpoints/digits/logs"
+        begin = (await client.get(path)).json()
+        assert begin["items"] == []
+        log = house.app.state.doors.endpoints.log_path("digits")
+        lines = [{"at_ms": 5, "key": "k", "status": 200, "request_id": str(number)} for number in range(3)]
+        access_log.append(log, lines[:2])
+        more = (await client.get(path, params={"after": begin["next"]})).json()
+        access_log.append(log, lines[2:])
+        last = (await client.get(path, params={"after": more["next"]})).json()
+        told = [[line["request_id"] for line in answer["items"]] for answer in (more, last)]
+        assert told == [["0", "1"], ["2"]]
+        assert (await client.get(path, params={"after": "x"})).status_code == 400
 
 
 async def test_an_endpoint_is_explained_version_by_version(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

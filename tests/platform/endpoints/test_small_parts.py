@@ -1,116 +1,23 @@
-"""Metering, the access log, retries of a prediction, comparison of documents: pure parts, one by one."""
+"""Smoke requests, retries of a prediction, comparison of documents: pure parts, one by one."""
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
+from heliostat.cli import endpoints as commands
 from heliostat.client.endpoints import Endpoints, replica_range
 from heliostat.client.prediction import Predictor, named, plain
-from heliostat.endpoints import access_log
-from heliostat.endpoints.render import Folders
-from heliostat.endpoints.smoke import DOOR_PAUSE_S, DOOR_TRIES, SmokeRequest, send
-from heliostat.endpoints.usage import Collector, add_up
+from heliostat.endpoints.smoke import DOOR_PAUSE_S, DOOR_TRIES, SmokeDesk, SmokeRequest, send
 from heliostat.endpoints.wishes import Calm
 from heliostat.endpoints.writer import contains
-from heliostat.store import Store
-from heliostat.store.endpoint_tables import Endpoint, EndpointUsage
 from heliostat.wire.call import Caller, Retry
 from heliostat.wire.errors import BadRequest, ConnectionFailed, HeliostatError, Unauthenticated
 from heliostat.wire.transport import Request, Response, Stream, TransportError
-from sqlalchemy import select
-
-HOUR = 3_600_000
-NOW = 500_000 * HOUR + 1_000
-
-
-def line(**more: Any) -> dict[str, Any]:
-    return {
-        "at_ms": NOW,
-        "key": "key-1",
-        "v": "v2",
-        "status": 200,
-        "ms": 1.5,
-        "bytes_in": 10,
-        "bytes_out": 20,
-        "rows": 3,
-        **more,
-    }
-
-
-def test_lines_add_up_by_hour_version_key_and_status() -> None:
-    batch = add_up("f", [line(), line(), line(status=429), line(key="", v="", status=401), line(smoke=True)])
-    assert {place: total.requests for place, total in batch.sums.items()} == {
-        (500_000 * HOUR, 2, "key-1", 2): 2,
-        (500_000 * HOUR, 2, "key-1", 4): 1,
-        (500_000 * HOUR, 0, "", 4): 1,
-    }
-    assert batch.sums[500_000 * HOUR, 2, "key-1", 2].busy_us == 3_000
-    assert batch.used == {"key-1": NOW}
-
-
-@pytest.fixture
-def collector(tmp_path: Path, migrated_store: Path) -> Iterator[tuple[Collector, Store, Folders]]:
-    store = Store(f"sqlite:///{migrated_store}")
-    store.write(
-        lambda session: session.add(
-            Endpoint(name="e", project="p", mode="gateway", weights={}, weights_before={}, settings={}, created_ms=1)
-        )
-    )
-    folders = Folders(tmp_path / "serving")
-    folders.spool("e").mkdir(parents=True)
-    yield Collector(store, folders, lambda: NOW), store, folders
-    store.close()
-
-
-def spool(folder: Path, name: str, lines: list[dict[str, Any]], cut: str = "") -> Path:
-    path = folder / name
-    path.write_text("".join(json.dumps(each) + "\n" for each in lines) + cut)
-    return path
-
-
-def requests(store: Store) -> int:
-    with store.read() as session:
-        return sum(row.requests for row in session.execute(select(EndpointUsage)).scalars())
-
-
-def test_a_spool_file_counts_once(collector: tuple[Collector, Store, Folders]) -> None:
-    collect, store, folders = collector
-    path = spool(folders.spool("e"), "a-1.jsonl", [line(), line()], cut='{"at_ms": 1')
-    assert collect.collect(["e"]) == 2 and not path.exists()
-    spool(folders.spool("e"), "a-1.jsonl", [line(), line()])  # we died between the commit and the deletion
-    collect.collect(["e"])
-    assert requests(store) == 2
-    spool(folders.spool("e"), "a-2.jsonl", [line()])
-    collect.collect(["e"])
-    assert requests(store) == 3
-    assert len(access_log.tail(folders.log("e"), 10)) == 3
-
-
-def test_a_file_that_is_still_written_is_left_alone(collector: tuple[Collector, Store, Folders]) -> None:
-    import os
-
-    collect, store, folders = collector
-    path = spool(folders.spool("e"), "a-1.open", [line()])
-    os.utime(path, (NOW / 1000 - 1, NOW / 1000 - 1))
-    assert collect.collect(["e"]) == 0
-    os.utime(path, (NOW / 1000 - 60, NOW / 1000 - 60))  # its gateway has died
-    assert collect.collect(["e"]) == 1 and requests(store) == 1
-
-
-def test_the_access_log_is_turned_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_log, "MAX_BYTES", 500)
-    path = tmp_path / "e.jsonl"
-    for number in range(40):
-        access_log.append(path, [line(request_id=str(number))])
-    assert [entry["request_id"] for entry in access_log.tail(path, 1)] == ["39"]
-    assert len(list(tmp_path.iterdir())) <= access_log.KEPT + 1
-    access_log.remove(path)
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -201,6 +108,29 @@ def test_a_smoke_request_gives_up_a_door_that_never_opens() -> None:
 def test_a_smoke_request_that_was_answered_is_not_repeated(answer: httpx.Response | Exception, words: str) -> None:
     trouble, asked, pauses = smoke(answer, ANSWERED)
     assert words in trouble and (asked, pauses) == (1, [])
+
+
+def test_a_smoke_request_that_cannot_be_sent_is_a_failed_try() -> None:
+    def broken(request: SmokeRequest) -> str:
+        raise RuntimeError("no such URL")
+
+    calls: list[Callable[[], None]] = []
+    desk = SmokeDesk(broken, calls.append)
+    place, request = ("e", 1, 1), SmokeRequest("http://h:1", "e", 1, "m", {}, "hk_x")
+    for tries in (1, 2):
+        desk.ask(place, request)
+        calls.pop()()
+        assert desk.results[place].tries == tries and "no such URL" in desk.results[place].text
+
+
+# ---- the command line ------------------------------------------------------------------------------------------------------
+
+
+def test_inputs_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    (option,) = [param for param in commands.call.params if param.name == "path"]
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"inputs": {"x": [1]}}'))
+    path = option.type.convert("-", option, None)
+    assert commands._inputs(path, None) == {"x": [1]}
 
 
 # ---- predictions of the SDK --------------------------------------------------------------------------------------------------
@@ -332,10 +262,10 @@ def endpoint_with(**states: str) -> Response:
     return answer({"name": "digits", "url": "http://h:1/endpoints/digits", "state": "ready", "deployments": rows})
 
 
-def endpoints(*answers: Response) -> Endpoints:
+def endpoints(*answers: Response, script: Script | None = None) -> Endpoints:
     time = Time()
     caller = Caller(
-        Script(*answers), token="t", url="http://h:2", user_agent="test", sleep=time.sleep, clock=time.clock
+        script or Script(*answers), token="t", url="http://h:2", user_agent="test", sleep=time.sleep, clock=time.clock
     )
     return Endpoints(caller)
 
@@ -355,3 +285,9 @@ def test_a_deployment_waits_for_its_own_version_when_somebody_deployed_after_it(
 def test_a_name_that_no_path_carries_is_refused_before_anything_is_sent() -> None:
     with pytest.raises(BadRequest, match="no name of an endpoint"):
         endpoints(answer({})).deploy("digits:1", "../x")
+
+
+def test_the_version_to_scale_is_one_that_lives() -> None:
+    script = Script(endpoint_with(v1="waiting", v2="ready", v3="failed", v4="retiring"))
+    endpoints(script=script).get("digits").scale(2)
+    assert script.sent[-1].path.endswith("/endpoints/digits/deployments/v2")
