@@ -79,7 +79,7 @@ def deploy(
         return ExitCode.OK
     found = next((row for row in endpoint.deployments if row["version"] == endpoint.deployed), None)
     show(f"{name} {endpoint.deployed} {found['state'] if found else 'gone'}  {endpoint.url}")
-    if found and found["state"] == "ready" and not found["weight"]:
+    if found and found["state"] == "ready" and not found["weight"] and asked["weight"] != 0:
         hint(found["reason"])
     hint(f"next: helio key create {name}   helio endpoint call {name} --file input.json")
     return ExitCode.OK

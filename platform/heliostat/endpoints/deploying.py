@@ -146,7 +146,8 @@ def _check_room(session: Session, endpoint: Endpoint) -> None:
         text = (
             f"Endpoint {endpoint.name} is in direct mode, which serves one version; its mode is fixed when it is made."
         )
-        raise EndpointError("direct_mode", text, _room_remedy(endpoint, leaving, idle) or remedy, 409)
+        here = _room_remedy(endpoint, leaving, idle)
+        raise EndpointError("direct_mode", text, f"{here} {remedy}".strip(), 409)
     if len(living) >= MAX_LIVING:
         text = f"Endpoint {endpoint.name} has {len(living)} versions already."
         remedy = f"Move the traffic of one away (helio endpoint traffic {endpoint.name} ...), then remove it."
@@ -157,7 +158,7 @@ def _room_remedy(endpoint: Endpoint, leaving: Sequence[Deployment], idle: Sequen
     if leaving:
         return f"{version_label(leaving[0].number)} is being removed: try again in a minute."
     if idle:
-        return f"Remove one without traffic: helio endpoint rm {endpoint.name} {version_label(idle[0].number)}"
+        return f"Remove one without traffic: helio endpoint rm {endpoint.name} {version_label(idle[0].number)}."
     return ""
 
 

@@ -202,7 +202,7 @@ def test_too_many_versions_names_one_that_can_go(plant: ServingPlant) -> None:
         plant.deploy("digits:2", weight=0, cpus=0.1)
     with pytest.raises(EndpointError) as refused:
         plant.deploy("digits:3")
-    assert refused.value.code == "too_many_versions" and refused.value.remedy.endswith("helio endpoint rm digits v2")
+    assert refused.value.code == "too_many_versions" and refused.value.remedy.endswith("helio endpoint rm digits v2.")
     plant.reach("ready", 2)
     second = plant.deployment(2).id
     actor, now_ms = ACTOR, plant.cluster.now_ms
