@@ -1,4 +1,4 @@
-"""What was learned about live jobs becomes events of the engine: how long each is expected to run on, and its rank among equals by it.
+"""What was learned about live jobs becomes events of the engine: how long each is expected to run on, its rank by it, and how well it scales.
 
 They take the way of all events, into the decision log, so that a replay never learns anything again. What the engine knows already is not told
 twice, and a job that is gone meanwhile is not missed. A job that arrives in a queue where something was learned begins with what is expected
@@ -18,12 +18,15 @@ from heliostat.control.messages import Learned
 from heliostat.control.outbox import Outbox
 from heliostat.store.jobs import SERVE
 
+KEPT_UNITS = 10_000
+
 
 @dataclass(slots=True)
 class LearnedReader:
-    """fresh: as the forecasting process told it last."""
+    """fresh: as the forecasting process told it last. units: of the curves' work."""
 
     fresh: dict[str, tuple[int, int]] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
 
     def read(self, learned: Learned, engine: Engine, out: Outbox) -> None:
         self.fresh.update(learned.fresh)
@@ -31,6 +34,13 @@ class LearnedReader:
             event = _of_rest(engine, job_id, rest_ms)
             if event is not None:
                 out.event(event)
+        for job_id, curve, done, unit in learned.curves:
+            rec = engine.state.book.jobs.get(job_id)
+            if rec is not None and rec.spec.elastic and ((curve and curve != rec.goodput) or done != rec.done_milli):
+                out.event(Estimated(job_id, goodput_milli=curve, done_milli=done))
+                self.units[job_id] = unit
+        if len(self.units) > KEPT_UNITS:
+            self.units = {job: unit for job, unit in self.units.items() if job in engine.state.book.jobs}
 
     def of_new(self, engine: Engine, spec: JobSpec) -> Estimated | None:
         """What a job that has just been submitted begins with."""
@@ -53,6 +63,10 @@ def _of_rest(engine: Engine, job_id: str, rest_ms: int) -> Estimated | None:
 def learned_of(told: dict[str, Any]) -> Learned:  # Any: JSON
     """The forecasting process's words as a message."""
     return Learned(
-        tuple((str(job), int(rest_ms)) for job, rest_ms in told["rests"]),
-        {str(queue): (int(rest_ms), int(finished)) for queue, (rest_ms, finished) in told["fresh"].items()},
+        tuple((str(job), int(rest_ms)) for job, rest_ms in told.get("rests", ())),
+        {str(queue): (int(rest_ms), int(finished)) for queue, (rest_ms, finished) in told.get("fresh", {}).items()},
+        tuple(
+            (str(job), tuple((int(tasks), int(per_s)) for tasks, per_s in curve), int(done), str(unit))
+            for job, curve, done, unit in told.get("curves", ())
+        ),
     )

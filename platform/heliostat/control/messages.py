@@ -96,10 +96,12 @@ class Learned:
     """What the forecasting process expects of live jobs.
 
     rests: (job, expected rest in ms; 0: nothing any more). fresh: queue -> (expected run time of a new job in ms, finished jobs it is learned from).
+    curves: (job, (tasks, work per second) or () where that has not moved, work done, unit), work in thousandths of the unit.
     """
 
     rests: tuple[tuple[str, int], ...] = ()
     fresh: dict[str, tuple[int, int]] = field(default_factory=dict)
+    curves: tuple[tuple[str, tuple[tuple[int, int], ...], int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

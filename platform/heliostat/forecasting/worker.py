@@ -27,6 +27,7 @@ from sqlalchemy.orm import Session
 
 from heliostat.forecasting import knowledge, questions
 from heliostat.forecasting.expecting import Expecting
+from heliostat.forecasting.measuring import Measuring
 from heliostat.forecasting.mirror import Diverged, Mirror
 from heliostat.store import StoreError, database
 
@@ -75,6 +76,7 @@ class Worker:
         self._again_s = AGAIN_S
         self._refreshed_cycle = -1
         self._expecting = Expecting(read)
+        self._measuring = Measuring(read)
         self._next_expect = 0.0
         self._news = False
 
@@ -101,7 +103,7 @@ class Worker:
         if self._refreshing:
             return 1.0
         due = self._next_refresh if self._stale else self._refreshed_at + self._again_s
-        if self._news or self._expecting.due(self._now_ms()):
+        if self._learns():
             due = min(due, self._next_expect)
         return min(AGAIN_S, max(0.05, due - time.monotonic()))
 
@@ -132,22 +134,26 @@ class Worker:
             self._known_at = time.monotonic()
         return replace(self._known, expected=self._expecting.expected)
 
+    def _learns(self) -> bool:
+        return self._news or self._measuring.left or self._expecting.due(self._now_ms())
+
     def _expect(self) -> None:
-        """Tell what is expected of live jobs, as far as it has moved."""
+        """Tell what is expected of live jobs and how well they scale, as far as it has moved."""
         now = time.monotonic()
-        if now < self._next_expect or not (self._news or self._expecting.due(self._now_ms())):
+        if now < self._next_expect or not self._learns():
             return
         self._news = False
         began = time.process_time()
         try:
             self._mirror.catch_up()
             learned = self._expecting.look(self._mirror.engine, max(self._now_ms(), self._mirror.at_ms))
+            curves = self._measuring.look(self._mirror.engine)
         except (Diverged, StoreError) as error:
             self._lost(error)
-            learned = None
+            learned, curves = None, []
         self._next_expect = time.monotonic() + max(EXPECT_S, EXPECT_SHARE * (time.process_time() - began))
-        if learned is not None:
-            self._say({"learned": learned})
+        if learned is not None or curves:
+            self._say({"learned": {**(learned or {}), "curves": curves}})
 
     def _lost(self, error: Diverged | StoreError) -> None:
         """The live engine cannot be followed just now: begin again at the newest snapshot."""

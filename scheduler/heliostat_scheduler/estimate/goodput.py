@@ -56,7 +56,10 @@ class Choice:
 
 @dataclass(slots=True)
 class GoodputModel:
-    """One job's model. Feed `measured` and `gradient`; ask `choose` and `curve`. `gpus_per_node` shapes untried sizes."""
+    """One job's model. Feed `measured` and `gradient`; ask `choose` and `curve`. `gpus_per_node` shapes untried sizes.
+
+    overhead: the share of a step that does not shrink with the batch, as long as only one batch was measured.
+    """
 
     limits: Limits
     gpus_per_node: int
@@ -65,6 +68,7 @@ class GoodputModel:
     gamma: float = 1.0
     noise: float = 0.0
     version: int = 0
+    overhead: float = 0.5
 
     def measured(self, nodes: int, replicas: int, local_batch: int, step_s: float, sync_s: float) -> None:
         """A step time at a point of the configuration space (the first measurement of a point counts)."""
@@ -143,7 +147,7 @@ class GoodputModel:
     def _fit(self) -> None:
         table = np.array([[*key, *value] for key, value in self.points.items()])
         nodes, replicas, local, step, accum = table.T
-        fixed = _unseen(nodes, replicas, local, accum)
+        fixed = _unseen(nodes, replicas, local, accum, self.overhead)
         free = [i for i in range(6) if i not in fixed]
         base = _START.copy()
         base[list(fixed)] = list(fixed.values())
@@ -178,11 +182,11 @@ class GoodputModel:
         self.params = params
 
 
-def _unseen(nodes: Floats, replicas: Floats, local: Floats, accum: Floats) -> dict[int, float]:
+def _unseen(nodes: Floats, replicas: Floats, local: Floats, accum: Floats, overhead: float) -> dict[int, float]:
     """Parameters the measurements say nothing about, and the optimistic value each is held at."""
     fixed: dict[int, float] = {}
     if len(np.unique(local)) == 1:
-        fixed[_ALPHA_C] = float(accum.mean()) / 2
+        fixed[_ALPHA_C] = max(TINY, float(accum.mean()) * overhead)
     if not np.any(nodes > 1):
         fixed[_ALPHA_N] = fixed[_BETA_N] = TINY
     if not np.any((nodes == 1) & (replicas > 1)):

@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-
 import pytest
-from heliostat.control.learned import learned_of
 from heliostat.control.messages import QueuesTold
-from heliostat.forecasting.expecting import FEWEST, MOST, Expecting
-from heliostat.forecasting.mirror import Mirror
+from heliostat.forecasting.expecting import FEWEST
 from heliostat.forecasting.replaying import replay
 from heliostat.store import jobs, queuefiles
-from heliostat.store.tables import DecisionLog
-from heliostat_scheduler.core import codec
-from heliostat_scheduler.core.events import Estimated
 from heliostat_scheduler.live.fake_cluster import Program
 from sqlalchemy.orm import Session
 
 from tests.platform.control.plant import Plant
+from tests.platform.forecasting.teaching import Teacher, estimates
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
-
-
-class Teacher:
-    """The forecasting process, in this one: follows the plant's log and posts what it has learned."""
-
-    def __init__(self, plant: Plant) -> None:
-        self.plant = plant
-        self.mirror = Mirror(plant.store.read, digest=True)
-        self.expecting = Expecting(plant.store.read)
-
-    def look(self, most: int = MOST) -> int:
-        """How many estimates were told."""
-        self.mirror.catch_up()
-        told = self.expecting.look(self.mirror.engine, self.plant.cluster.now_ms, most)
-        if told is None:
-            return 0
-        self.plant.post(learned_of(json.loads(json.dumps(told))))
-        self.plant.settle()
-        return len(told["rests"])
 
 
 def ran(plant: Plant, name: str, ran_ms: int, count: int, queue: str = "default", state: str = "succeeded") -> None:
@@ -55,15 +29,6 @@ def ran(plant: Plant, name: str, ran_ms: int, count: int, queue: str = "default"
             )  # fmt: skip
 
     plant.store.write(write)
-
-
-def estimates(plant: Plant) -> list[Estimated]:
-    """All that the decision log holds."""
-    with plant.store.read() as session:
-        rows = session.query(DecisionLog).order_by(DecisionLog.cycle).all()
-        found: Iterable[list[object]] = (pair for row in rows for pair in codec.loads(row.events))
-        events = [codec.decode(codec.TAGGED[event["type"]], event) for _, event in found]  # type: ignore[index]
-    return [event for event in events if isinstance(event, Estimated)]
 
 
 def waits(plant: Plant, *names: str) -> None:

@@ -1,0 +1,42 @@
+"""The forecasting process's learning in this process: it follows a plant's log and posts what it has learned."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from heliostat.control.learned import learned_of
+from heliostat.forecasting.expecting import MOST, Expecting
+from heliostat.forecasting.measuring import Measuring
+from heliostat.forecasting.mirror import Mirror
+from heliostat.store.tables import DecisionLog
+from heliostat_scheduler.core import codec
+from heliostat_scheduler.core.events import Estimated
+
+from tests.platform.control.plant import Plant
+
+
+class Teacher:
+    def __init__(self, plant: Plant) -> None:
+        self.plant = plant
+        self.mirror = Mirror(plant.store.read, digest=True)
+        self.expecting = Expecting(plant.store.read)
+        self.measuring = Measuring(plant.store.read)
+
+    def look(self, most: int = MOST) -> int:
+        """How many estimates and curves were told."""
+        self.mirror.catch_up()
+        told = self.expecting.look(self.mirror.engine, self.plant.cluster.now_ms, most) or {"rests": []}
+        told["curves"] = self.measuring.look(self.mirror.engine)
+        self.plant.post(learned_of(json.loads(json.dumps(told))))
+        self.plant.settle()
+        return len(told["rests"]) + len(told["curves"])
+
+
+def estimates(plant: Plant) -> list[Estimated]:
+    """All that the decision log holds."""
+    with plant.store.read() as session:
+        rows = session.query(DecisionLog).order_by(DecisionLog.cycle).all()
+        found: Iterable[list[object]] = (pair for row in rows for pair in codec.loads(row.events))
+        events = [codec.decode(codec.TAGGED[event["type"]], event) for _, event in found]  # type: ignore[index]
+    return [event for event in events if isinstance(event, Estimated)]
