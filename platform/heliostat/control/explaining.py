@@ -30,11 +30,12 @@ def of_job(
     checks: Sequence[Check] = (),
     story: Sequence[dict[str, Any]] = (),
     growth: dict[str, Any] | None = None,
+    expected: dict[str, Any] | None = None,
     complete: bool = True,
 ) -> dict[str, Any]:  # Any: JSON
     """Why the job is where it is. told: its explanation while it waits; else the reason of its last move, what protects it (`checks`),
-    what happened to it so far (`story`), and why it does not get all that it asks for (`growth`). complete: False while remedies are
-    still being tried."""
+    what happened to it so far (`story`), and why it does not get all that it asks for (`growth`). expected: what was learned of it.
+    complete: False while remedies are still being tried."""
     waiting = told is not None
     reason = _reason(reason_from(job.reason) if job.reason is not None else None)
     return {
@@ -46,6 +47,7 @@ def of_job(
         "checks": told["checks"] if told is not None else [_check(check) for check in checks],
         "story": list(story),
         "growth": growth,
+        "expected": expected,
         "position": position if waiting else None,
         "estimated_start": told["estimated_start"] if told is not None else None,
         "as_of": time_of(now_ms),

@@ -46,6 +46,7 @@ class Foretelling:
         with self.loop.engine_lock:
             engine = self.loop.engine
             waits = job.id in self.loop.desk.waiting
+            expected = self.loop.learned.believed(engine, job.id, now_ms)
             few = self.forecaster is None or len(engine.state.book.jobs) <= FEW_JOBS
             if not waits:
                 checks = _standing(self.loop, job.id, now_ms)
@@ -56,13 +57,16 @@ class Foretelling:
                 told = explaining.of_explanation(glance(engine.state, job.id, now_ms))
         if not waits:
             growth = None if more is None else explaining.of_wanting(more)
-            return explaining.of_job(job, None, None, now_ms, checks=checks, story=self._story(job.id), growth=growth)
+            story = self._story(job.id)
+            return explaining.of_job(
+                job, None, None, now_ms, checks=checks, story=story, growth=growth, expected=expected
+            )
         if few:
-            return explaining.of_job(job, told, told["position"], now_ms)
+            return explaining.of_job(job, told, told["position"], now_ms, expected=expected)
         whole = self._whole(job.id, now_ms, patience_s)
         if whole is not None and whole["code"] == told["code"]:
             told = {**whole, "position": told["position"]}
-        return explaining.of_job(job, told, told["position"], now_ms, complete=whole is not None)
+        return explaining.of_job(job, told, told["position"], now_ms, complete=whole is not None, expected=expected)
 
     def _whole(self, job_id: str, now_ms: int, patience_s: float) -> Json | None:
         """The explanation with its remedies, if it is there or arrives in time."""

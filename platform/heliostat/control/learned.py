@@ -18,7 +18,10 @@ from heliostat.control.messages import Learned
 from heliostat.control.outbox import Outbox
 from heliostat.store.jobs import SERVE
 
+Json = dict[str, Any]  # Any: JSON
 KEPT_UNITS = 10_000
+MILLI = {"samples": 1_000, "epochs": 1_000_000_000}
+"""The engine counts work in whole thousandths: of samples, or of millionths of an epoch. The names are those of `estimate.throughput`."""
 
 
 @dataclass(slots=True)
@@ -42,6 +45,23 @@ class LearnedReader:
         if len(self.units) > KEPT_UNITS:
             self.units = {job: unit for job, unit in self.units.items() if job in engine.state.book.jobs}
 
+    def believed(self, engine: Engine, job_id: str, now_ms: int) -> Json | None:
+        """What the engine goes by for this job, for people; None: nothing was learned of it."""
+        rec = engine.state.book.jobs.get(job_id)
+        if rec is None or (rec.remaining_ms is None and not rec.goodput):
+            return None
+        rest_ms = max(0, rec.ends_at - now_ms) if rec.ends_at else rec.remaining_ms
+        unit = self.units.get(job_id, "")
+        milli = MILLI.get(unit, 1_000)
+        return {
+            "rest_s": None if rest_ms is None else rest_ms / 1000,
+            "ranked": bool(rec.rank),
+            "queue": rec.spec.queue,
+            "finished_jobs": self.fresh.get(rec.spec.queue, (0, 0))[1],
+            "goodput": [{"tasks": tasks, "per_s": per_s / milli} for tasks, per_s in rec.goodput],
+            "unit": unit,
+        }
+
     def of_new(self, engine: Engine, spec: JobSpec) -> Estimated | None:
         """What a job that has just been submitted begins with."""
         known = self.fresh.get(spec.queue)
@@ -60,7 +80,7 @@ def _of_rest(engine: Engine, job_id: str, rest_ms: int) -> Estimated | None:
     return Estimated(job_id, remaining_ms=remaining_ms, rank_ms=rank_ms)
 
 
-def learned_of(told: dict[str, Any]) -> Learned:  # Any: JSON
+def learned_of(told: Json) -> Learned:
     """The forecasting process's words as a message."""
     return Learned(
         tuple((str(job), int(rest_ms)) for job, rest_ms in told.get("rests", ())),

@@ -16,10 +16,11 @@ from heliostat_scheduler.core import Engine
 from heliostat_scheduler.core.book import JobRec
 from heliostat_scheduler.core.space import WHOLE
 from heliostat_scheduler.estimate.expectation import GROWTH, MOVED
-from heliostat_scheduler.estimate.throughput import EPOCHS, SAMPLES, Meter, curve, sizes_of
+from heliostat_scheduler.estimate.throughput import Meter, curve, sizes_of
 from sqlalchemy import Row, func, select
 from sqlalchemy.orm import Session
 
+from heliostat.control.learned import MILLI
 from heliostat.store.jobs import SERVE
 from heliostat.store.tables import Metric
 
@@ -27,8 +28,6 @@ Report = Row[int, str, int, int, str, float]
 Curve = tuple[tuple[int, int], ...]
 WORLD, PACE, EPOCH = "world_size", "samples_per_s", "epoch"
 NAMES = (WORLD, PACE, EPOCH)
-MILLI = {SAMPLES: 1_000, EPOCHS: 1_000_000_000}
-"""The engine counts in whole thousandths: of samples, or of millionths of an epoch."""
 PAGE = 5_000
 PAGES = 4
 """Read at once; the rest at the next look."""

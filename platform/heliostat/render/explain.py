@@ -11,6 +11,7 @@ from heliostat.wire.shapes import (
     TERMINAL_STATES,
     CheckJson,
     EndpointExplanationJson,
+    ExpectedJson,
     ExplanationJson,
     GrowthJson,
     QueueJson,
@@ -31,6 +32,7 @@ def explanation_text(explanation: ExplanationJson, now: datetime) -> str:
     if numbers:
         lines.append(f"  numbers    {numbers}")
     lines += _place(explanation, now)
+    lines += _expected(explanation.get("expected"))
     if explanation.get("blockers"):
         lines.append(f"  held by    {', '.join(explanation['blockers'])}")
     lines += _checks(explanation.get("checks") or [])
@@ -89,6 +91,24 @@ def _growth(growth: GrowthJson | None, now: datetime) -> list[str]:
     if growth.get("blockers"):
         lines.append(f"  held by    {', '.join(growth['blockers'])}")
     return lines + _helps(growth.get("remedies") or [], now)
+
+
+def _expected(expected: ExpectedJson | None) -> list[str]:
+    """What was learned of the job, and what follows from it."""
+    if expected is None:
+        return []
+    lines = []
+    if expected["rest_s"] is not None:
+        learned = f"{expected['finished_jobs']} finished jobs of" if expected["finished_jobs"] else "finished jobs of"
+        turns = "equals go by it" if expected["ranked"] else "equals go by their arrival"
+        lines.append(
+            f"  expected   about {duration(expected['rest_s'])} more, from {learned} queue {expected['queue']}; {turns}"
+        )
+    if expected["goodput"]:
+        times, per = (3600, "epochs an hour") if expected["unit"] == "epochs" else (1, "samples a second")
+        paces = ", ".join(f"{pace['tasks']}: {count(round(times * pace['per_s'], 1))}" for pace in expected["goodput"])
+        lines.append(f"  scales     {paces} ({per} by tasks)")
+    return lines
 
 
 def _helps(remedies: list[RemedyJson], now: datetime) -> list[str]:

@@ -113,6 +113,28 @@ class GrowthJson(TypedDict, total=False):
     remedies: list[RemedyJson]
 
 
+class PaceJson(TypedDict):
+    """Work per second with so many tasks."""
+
+    tasks: int
+    per_s: float
+
+
+class ExpectedJson(TypedDict):
+    """What the scheduler has learned of a live job and goes by.
+
+    rest_s: how long it is expected to run on. ranked: equals go by that. finished_jobs: of its queue, from which that is learned. goodput: at each
+    size; unit: of the work.
+    """
+
+    rest_s: float | None
+    ranked: bool
+    queue: str
+    finished_jobs: int
+    goodput: list[PaceJson]
+    unit: str
+
+
 class ExplanationJson(TypedDict, total=False):
     job_id: str
     state: str
@@ -129,6 +151,7 @@ class ExplanationJson(TypedDict, total=False):
     remedies_complete: bool
     story: list[dict[str, Any]]  # Any: JSON
     growth: GrowthJson | None
+    expected: ExpectedJson | None
     as_of: str
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
+from heliostat.control.foretelling import Foretelling
 from heliostat.control.messages import QueuesTold
 from heliostat.forecasting.expecting import FEWEST
 from heliostat.forecasting.replaying import replay
 from heliostat.store import jobs, queuefiles
+from heliostat.store.tables import Event
 from heliostat_scheduler.live.fake_cluster import Program
 from sqlalchemy.orm import Session
 
@@ -80,6 +84,34 @@ def test_equals_take_turns(learned: Plant) -> None:
     learned.until(lambda: learned.state("quick") == "succeeded", "quick to have had its turn")
     learned.until(lambda: all(learned.state(f"long-{i}") == "running" for i in (1, 2)), "both to run again")
     assert sum(len(learned.attempts(f"long-{i}")) for i in (1, 2)) == 3
+
+
+def test_borrowed_gpus_go_to_the_shorter_job_of_another_queue(make_plant: Callable[..., Plant]) -> None:
+    """Both queues borrow, and `b` has its share already: only what is expected moves a GPU."""
+    plant = make_plant(gpus=3, cpu_milli=8_000)
+    plant.advance(1_000)
+    text = "default: a\nqueues:\n  a: {weight: 1}\n  b: {weight: 1}\n"
+    plant.store.write(lambda session: queuefiles.put(session, text, actor="ann", now_ms=plant.cluster.now_ms))
+    plant.post(QueuesTold())
+    ran(plant, "train", 4 * HOUR_MS, FEWEST, queue="a")
+    ran(plant, "sweep", MINUTE_MS, FEWEST, queue="b")
+    for name, queue in (("long-1", "a"), ("long-2", "a"), ("mine", "b"), ("quick", "b")):
+        job = "train" if queue == "a" else "sweep"
+        plant.submit(name, gpus=1, work=Program(runs_ms=HOUR_MS), name=job, queue=queue)
+        plant.advance(1_000)
+    plant.advance(60_000, step_ms=1_000)
+    assert plant.state("quick") == "queued"
+    Teacher(plant).look()
+    plant.until(lambda: plant.state("quick") == "running", "quick to have its turn")
+    with plant.store.read() as session:
+        reasons = {
+            row.job: row.reason["code"] for row in session.query(Event).filter_by(to_state="preempting") if row.reason
+        }
+    assert (
+        list(reasons.values()) == ["ReclaimedFor"]
+        and set(reasons) < {"long-1", "long-2"}
+        and plant.state("mine") == "running"
+    )
 
 
 def test_work_that_an_eviction_throws_away_is_charged(learned: Plant) -> None:
@@ -183,3 +215,20 @@ def test_a_queue_whose_history_is_gone_is_not_ranked_any_more(learned: Plant) ->
     teacher = Teacher(learned)
     assert teacher.look() == 3 and order(learned) == ["new-train", "new-sweep"]
     assert teacher.look() == 0
+
+
+def test_what_is_believed_of_a_job_can_be_asked_for(learned: Plant) -> None:
+    def believed(job: str) -> dict[str, object] | None:
+        loop = learned.loop
+        return Foretelling(loop, learned.store, None).explain(learned.job(job), 0.0)["expected"]  # type: ignore[no-any-return]
+
+    waits(learned, "train")
+    assert believed("new-train") is None
+    Teacher(learned).look()
+    told = believed("new-train")
+    assert told is not None and told["rest_s"] == learned.loop.engine.state.book.jobs["new-train"].remaining_ms / 1000  # type: ignore[operator]
+    assert (told["ranked"], told["queue"], told["finished_jobs"], told["goodput"]) == (True, "default", 2 * FEWEST, [])
+    before = believed("holder")
+    learned.advance(10_000)
+    after = believed("holder")
+    assert before is not None and after is not None and before["rest_s"] - after["rest_s"] == 10.0  # type: ignore[operator]

@@ -100,6 +100,17 @@ def test_too_few_reports_are_not_believed(made: Plant) -> None:
     assert told.done_milli == 60 * 106_000
 
 
+def test_what_is_believed_of_its_pace_is_told_in_its_unit(made: Plant) -> None:
+    done.clear()
+    trains(made, "flat")
+    train_on(made, Teacher(made), 80, {"flat": lambda size: size * 1.0}, "epoch")
+    told = made.loop.learned.believed(made.loop.engine, "flat", made.cluster.now_ms)
+    assert told is not None and told["unit"] == "epochs" and told["rest_s"] is None
+    assert [pace["tasks"] for pace in told["goodput"]] == [1, 2, 3] and told["goodput"][2]["per_s"] == pytest.approx(
+        0.003
+    )
+
+
 def test_restarts_lose_nothing_and_repeat_nothing(made: Plant) -> None:
     trains(made, "flat", "steep")
     train_on(made, Teacher(made), 200, {"flat": bad, "steep": good})

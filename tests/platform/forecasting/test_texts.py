@@ -116,6 +116,35 @@ def test_a_running_job_tells_its_story() -> None:
     assert "✖ protected for now" in text and "gave up 1 GPU for b (ShrunkFor)" in text
 
 
+@pytest.mark.parametrize(
+    ("learned", "lines"),
+    [
+        pytest.param(None, [], id="nothing"),
+        pytest.param({}, ["  expected   about 2h more, from 40 finished jobs of queue q; equals go by it"], id="a rest"),
+        pytest.param(
+            {"ranked": False, "finished_jobs": 0},
+            ["  expected   about 2h more, from finished jobs of queue q; equals go by their arrival"],
+            id="no turns, and a control plane that has just started",
+        ),
+        pytest.param(
+            {"rest_s": None, "goodput": [{"tasks": 1, "per_s": 100.0}, {"tasks": 2, "per_s": 183.26}], "unit": "samples"},
+            ["  scales     1: 100, 2: 183.3 (samples a second by tasks)"], id="a curve",
+        ),
+        pytest.param(
+            {"rest_s": None, "goodput": [{"tasks": 4, "per_s": 0.001}], "unit": "epochs"},
+            ["  scales     4: 3.6 (epochs an hour by tasks)"], id="epochs are slow",
+        ),
+    ],
+)  # fmt: skip
+def test_what_was_learned_is_told(learned: Any, lines: list[str]) -> None:
+    known = {"rest_s": 7200.0, "ranked": True, "queue": "q", "finished_jobs": 40, "goodput": [], "unit": ""}
+    expected: Any = None if learned is None else {**known, **learned}
+    text = explanation_text(
+        {"job_id": "a", "state": "running", "code": None, "sentence": "", "expected": expected}, NOW
+    )
+    assert [line for line in text.splitlines() if line.startswith(("  expected", "  scales"))] == lines
+
+
 def test_remedies_that_come_later() -> None:
     told: Any = {"remedies": [{"text": "ask for 1 GPU", "command": "helio edit a --gpus 1", "evicts": []}]}
     assert remedies_text(told, NOW).splitlines()[1:] == ["  1. ask for 1 GPU", "       helio edit a --gpus 1"]
