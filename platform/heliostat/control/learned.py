@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from heliostat_scheduler.core import Engine
+from heliostat_scheduler.core.book import JobRec
 from heliostat_scheduler.core.events import Estimated
 from heliostat_scheduler.core.model import JobSpec
 
@@ -60,6 +61,7 @@ class LearnedReader:
             "finished_jobs": self.fresh.get(rec.spec.queue, (0, 0))[1],
             "goodput": [{"tasks": tasks, "per_s": per_s / milli} for tasks, per_s in rec.goodput],
             "unit": unit,
+            "enough": _has_enough(engine, rec),
         }
 
     def of_new(self, engine: Engine, spec: JobSpec) -> Estimated | None:
@@ -69,15 +71,27 @@ class LearnedReader:
 
 
 def _of_rest(engine: Engine, job_id: str, rest_ms: int) -> Estimated | None:
+    """rest_ms 0: nothing is known any more. Whoever waits is ranked with what starting it costs, so that turns are not taken for seconds."""
     rec = engine.state.book.jobs.get(job_id)
     if rec is None:
         return None
     leaf = engine.state.book.leaf_of(rec)
     rank_ms = rest_ms if engine.state.policy.rotate and leaf.spec.rotate else 0
+    if rank_ms and not rec.running_at:
+        rank_ms += rec.spec.restart_cost_ms
     remaining_ms = rest_ms or None
     if (remaining_ms is None or rec.remaining_ms == remaining_ms) and bool(rec.rank) == bool(rank_ms):
         return None
     return Estimated(job_id, remaining_ms=remaining_ms, rank_ms=rank_ms)
+
+
+def _has_enough(engine: Engine, rec: JobRec) -> bool:
+    """Whether no larger size would gain as much as a resize costs."""
+    table, horizon_ms = dict(rec.goodput), engine.state.policy.resize_horizon_ms
+    held, larger = table.get(rec.tasks), [goodput for tasks, goodput in rec.goodput if tasks > rec.tasks]
+    if held is None or not larger:
+        return False
+    return max(larger) * (horizon_ms - rec.spec.restart_cost_ms) <= held * horizon_ms
 
 
 def learned_of(told: Json) -> Learned:

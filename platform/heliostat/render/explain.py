@@ -107,7 +107,8 @@ def _expected(expected: ExpectedJson | None) -> list[str]:
     if expected["goodput"]:
         times, per = (3600, "epochs an hour") if expected["unit"] == "epochs" else (1, "samples a second")
         paces = ", ".join(f"{pace['tasks']}: {count(round(times * pace['per_s'], 1))}" for pace in expected["goodput"])
-        lines.append(f"  scales     {paces} ({per} by tasks)")
+        enough = "; more would gain less than a resize costs" if expected["enough"] else ""
+        lines.append(f"  scales     {paces} ({per} by tasks){enough}")
     return lines
 
 

@@ -124,7 +124,7 @@ class ExpectedJson(TypedDict):
     """What the scheduler has learned of a live job and goes by.
 
     rest_s: how long it is expected to run on. ranked: equals go by that. finished_jobs: of its queue, from which that is learned. goodput: at each
-    size; unit: of the work.
+    size; unit: of the work. enough: no larger size would gain as much as a resize costs.
     """
 
     rest_s: float | None
@@ -133,6 +133,7 @@ class ExpectedJson(TypedDict):
     finished_jobs: int
     goodput: list[PaceJson]
     unit: str
+    enough: bool
 
 
 class ExplanationJson(TypedDict, total=False):

@@ -24,13 +24,18 @@ class Teacher:
         self.measuring = Measuring(plant.store.read)
 
     def look(self, most: int = MOST) -> int:
-        """How many estimates and curves were told."""
-        self.mirror.catch_up()
+        """How many estimates and curves were told, once everything that happened is in the log."""
+        self.plant.until(self.follows, "the mirror to be the live engine")
         told = self.expecting.look(self.mirror.engine, self.plant.cluster.now_ms, most) or {"rests": []}
         told["curves"] = self.measuring.look(self.mirror.engine)
         self.plant.post(learned_of(json.loads(json.dumps(told))))
         self.plant.settle()
         return len(told["rests"]) + len(told["curves"])
+
+    def follows(self) -> bool:
+        """Whether the mirror is the live engine: everything told is in the log."""
+        self.mirror.catch_up()
+        return self.mirror.engine.digest() == self.plant.loop.engine.digest()
 
 
 def estimates(plant: Plant) -> list[Estimated]:
@@ -40,3 +45,8 @@ def estimates(plant: Plant) -> list[Estimated]:
         found: Iterable[list[object]] = (pair for row in rows for pair in codec.loads(row.events))
         events = [codec.decode(codec.TAGGED[event["type"]], event) for _, event in found]  # type: ignore[index]
     return [event for event in events if isinstance(event, Estimated)]
+
+
+def logged(plant: Plant, count: int) -> None:
+    """Until so many are in the log: a cycle comes some time after what it is about."""
+    plant.until(lambda: len(estimates(plant)) >= count, f"{count} estimates in the log")

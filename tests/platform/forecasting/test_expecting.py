@@ -15,7 +15,7 @@ from heliostat_scheduler.live.fake_cluster import Program
 from sqlalchemy.orm import Session
 
 from tests.platform.control.plant import Plant
-from tests.platform.forecasting.teaching import Teacher, estimates
+from tests.platform.forecasting.teaching import Teacher, estimates, logged
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 
@@ -180,8 +180,8 @@ def test_what_was_told_replays_byte_for_byte(learned: Plant) -> None:
     waits(learned, "train", "sweep")
     teacher = Teacher(learned)
     teacher.look()
-    learned.advance(1_000)
-    teacher.mirror.catch_up()
+    logged(learned, 3)
+    learned.until(teacher.follows, "the mirror to be the engine")
     assert teacher.mirror.engine.digest() == learned.loop.engine.digest()
     with learned.store.read() as session:
         assert replay(session)["differs"] is None
@@ -200,7 +200,7 @@ def test_many_waiting_jobs_are_no_flood_and_keep_their_order_meanwhile(learned: 
         first = order(learned)[0]
         assert first == "many-0000" or sum(told) >= many
     assert sum(told) == many + 1 and max(told) <= 500, "holder too"
-    learned.advance(1_000)
+    logged(learned, many + 1)
     ranks = [learned.loop.engine.state.book.jobs[job].rank for job in order(learned)]
     assert order(learned)[0] == "many-0001" and ranks == sorted(ranks) and ranks[0] > 0
     assert len(estimates(learned)) == many + 1

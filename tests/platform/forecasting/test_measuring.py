@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import pytest
 from heliostat.forecasting.replaying import replay
+from heliostat_scheduler.core.events import Estimated
 from heliostat_scheduler.live.fake_cluster import Program
 
 from tests.platform.control.fake_ray import Script
 from tests.platform.control.plant import Plant
-from tests.platform.forecasting.teaching import Teacher, estimates
+from tests.platform.forecasting.teaching import Teacher, estimates, logged
 
 EVERY_MS = 10_000
 Rate = Callable[[int], float]
@@ -82,6 +83,21 @@ def test_who_scales_badly_does_not_get_what_another_makes_more_of(made: Plant, u
     assert two_in_turn(made, unit) == (1, 3)
 
 
+@pytest.mark.parametrize(
+    ("curve", "enough"),
+    [(((1, 100), (2, 101)), False), (((3, 100),), False), (((3, 100), (4, 104)), False), (((3, 100), (4, 103)), True)],
+    ids=["the present size is not known", "nothing larger", "a gain", "less than a resize costs"],
+)
+def test_enough_is_said_where_no_larger_size_would_pay(
+    made: Plant, curve: tuple[tuple[int, int], ...], enough: bool
+) -> None:
+    made.submit("flat", gpus=4, min_tasks=1, max_tasks=3, work=Script(steps=10**6))
+    made.until(lambda: made.state("flat") == "running", "flat to run")
+    made.loop.engine.apply(Estimated("flat", goodput_milli=curve), made.cluster.now_ms)
+    told = made.loop.learned.believed(made.loop.engine, "flat", made.cluster.now_ms)
+    assert told is not None and told["enough"] is enough
+
+
 def test_without_curves_who_came_first_keeps_what_it_has(made: Plant) -> None:
     """The same story with reports that say nothing about throughput: as if nothing were learned."""
     assert two_in_turn(made, "loss") == (3, 1)
@@ -94,7 +110,7 @@ def test_too_few_reports_are_not_believed(made: Plant) -> None:
     train_on(made, teacher, 60, {"flat": bad})
     assert not estimates(made)
     train_on(made, teacher, 10, {"flat": bad})
-    made.advance(1_000)
+    logged(made, 1)
     (told,) = estimates(made)
     assert told.goodput_milli == ((1, 35_334), (2, 70_667), (3, 106_000)), "what was never tried is taken for free"
     assert told.done_milli == 60 * 106_000
@@ -114,7 +130,8 @@ def test_what_is_believed_of_its_pace_is_told_in_its_unit(made: Plant) -> None:
 def test_restarts_lose_nothing_and_repeat_nothing(made: Plant) -> None:
     trains(made, "flat", "steep")
     train_on(made, Teacher(made), 200, {"flat": bad, "steep": good})
-    made.advance(1_000)
+    logged(made, 2)
+    made.advance(5_000)
     known = {job: rec.goodput for job, rec in made.loop.engine.state.book.jobs.items()}
     count = len(estimates(made))
     assert all(known.values())
@@ -123,16 +140,16 @@ def test_restarts_lose_nothing_and_repeat_nothing(made: Plant) -> None:
     made.advance(1_000)
     assert not made.loop.engine.state.book.jobs["flat"].goodput
     teacher = Teacher(made)
-    assert teacher.look() == 2 and teacher.look() == 0
-    made.advance(1_000)
-    assert len(estimates(made)) == count + 2
+    assert teacher.look() == 2
+    logged(made, count + 2)
+    assert teacher.look() == 0 and len(estimates(made)) == count + 2
     again = {job: rec.goodput for job, rec in made.loop.engine.state.book.jobs.items()}
     assert {job: dict(curve).keys() for job, curve in again.items()} == {
         job: dict(curve).keys() for job, curve in known.items()
     }
     with made.store.read() as session:
         assert replay(session)["differs"] is None
-    teacher.mirror.catch_up()
+    made.until(teacher.follows, "the mirror to be the engine")
     assert teacher.mirror.engine.digest() == made.loop.engine.digest()
 
 

@@ -131,13 +131,25 @@ def test_a_running_job_tells_its_story() -> None:
             ["  scales     1: 100, 2: 183.3 (samples a second by tasks)"], id="a curve",
         ),
         pytest.param(
+            {"rest_s": None, "goodput": [{"tasks": 1, "per_s": 100.0}], "unit": "samples", "enough": True},
+            ["  scales     1: 100 (samples a second by tasks); more would gain less than a resize costs"], id="enough",
+        ),
+        pytest.param(
             {"rest_s": None, "goodput": [{"tasks": 4, "per_s": 0.001}], "unit": "epochs"},
             ["  scales     4: 3.6 (epochs an hour by tasks)"], id="epochs are slow",
         ),
     ],
 )  # fmt: skip
 def test_what_was_learned_is_told(learned: Any, lines: list[str]) -> None:
-    known = {"rest_s": 7200.0, "ranked": True, "queue": "q", "finished_jobs": 40, "goodput": [], "unit": ""}
+    known = {
+        "rest_s": 7200.0,
+        "ranked": True,
+        "queue": "q",
+        "finished_jobs": 40,
+        "goodput": [],
+        "unit": "",
+        "enough": False,
+    }
     expected: Any = None if learned is None else {**known, **learned}
     text = explanation_text(
         {"job_id": "a", "state": "running", "code": None, "sentence": "", "expected": expected}, NOW
