@@ -63,6 +63,12 @@ class LeaseLost(JobError):
     code = "LeaseLost"
 
 
+class BrokerLost(JobError):
+    """The job's own actor that hands out its slots has died, while the lease stands. A driver that ends by it counts as crashed."""
+
+    code = "BrokerLost"
+
+
 class UnsupportedRay(JobError):
     """The installed Ray is not the one whose internals we know."""
 

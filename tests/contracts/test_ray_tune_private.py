@@ -10,6 +10,7 @@ import inspect
 
 import pytest
 import ray
+from heliostat_jobs.tune import inject
 from heliostat_jobs.tune import tune_private as private
 
 
@@ -114,6 +115,28 @@ def test_run_makes_the_controller_from_its_module_and_knows_the_mode() -> None:
         "run() makes no TuneController", "tune.inject"
     )
     assert "mode" in inspect.signature(module.run).parameters, ray_changed("run() takes no mode", "tune.inject")
+
+
+def test_run_says_who_called_it_and_resumes_when_told() -> None:
+    module = importlib.import_module("ray.tune.tune")
+    parameters = inspect.signature(module.run).parameters
+    for name in (
+        "run_or_experiment",
+        "name",
+        "storage_path",
+        "storage_filesystem",
+        "resume",
+        "resume_config",
+        "_entrypoint",
+    ):
+        assert name in parameters, ray_changed(f"run() takes no {name}", "tune.inject")
+    assert parameters["_entrypoint"].default is private.AirEntrypoint.TUNE_RUN
+    tuner = importlib.import_module("ray.tune.impl.tuner_internal").TunerInternal
+    assert inspect.signature(tuner.__init__).parameters["_entrypoint"].default is private.AirEntrypoint.TUNER
+    config = module._build_resume_config_from_legacy_config(inject.RESUME)
+    assert (config.errored, config.unfinished) == (config.ResumeType.RESUME, config.ResumeType.RESUME), ray_changed(
+        "what resume means", "tune.inject"
+    )
 
 
 def test_attributes_of_the_controller_that_we_read_or_write() -> None:

@@ -161,6 +161,40 @@ def test_the_end_of_a_claim_lets_the_next_one_in() -> None:
     assert ledger.lease_of("c1") is None
 
 
+def test_a_claim_ends_with_its_process_but_not_before_that_can_be_in_the_table() -> None:
+    """A search in a remote function that died and is tried again finds its slots free."""
+    ledger = book(A)
+    ledger.claim("trial-1", "t1", "worker-1", ONE, 5.0)
+    ledger.claim("trial-2", "", "worker-2", ONE, 6.0)
+    ledger.bury({"worker-2"}, before_s=5.0)
+    assert ledger.claims["trial-1"].wanted == (A,)
+    ledger.bury({"worker-2"}, before_s=8.0)
+    assert [(claim.id, claim.wanted) for claim in ledger.claims.values()] == [("trial-2", (A,))]
+
+
+@pytest.mark.parametrize(
+    ("slots", "holding", "waiting", "expected"),
+    [
+        pytest.param([A], ["t1"], [("t1", ONE)], True, id="it holds itself what it waits for"),
+        pytest.param([A, B], ["t1"], [("t1", TWO)], True, id="one is free, and it never gets the other"),
+        pytest.param([A, B], ["t1", "t2"], [("t1", ONE), ("t2", ONE)], True, id="both hold one and wait for one"),
+        pytest.param([A, B], ["t1", "t2"], [("t1", ONE)], False, id="the other one comes to its end"),
+        pytest.param([A, B], ["t1", ""], [("t1", ONE)], False, id="of a trial that just starts nothing is known"),
+        pytest.param([A], ["t1"], [("t1", TWO)], False, id="the lease is too small, and may grow"),
+        pytest.param([A, B], ["t1"], [("t1", ONE)], False, id="it has what it asked for"),
+    ],
+)
+def test_whether_a_trainer_waits_for_ever(
+    slots: list[str], holding: list[str], waiting: list[tuple[str, Wish]], expected: bool
+) -> None:
+    ledger = book(*slots)
+    for n, owner in enumerate(holding):
+        ledger.claim(f"trial-{n}", owner, "", ONE)
+    for owner, wish in waiting:
+        ledger.claim(f"fit-{owner}", owner, "", wish)
+    assert ledger.is_stuck("fit-t1") is expected
+
+
 def test_an_older_lease_changes_nothing() -> None:
     ledger = book(A, B)
     ledger.resize(lease(A, epoch=1))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from heliostat_jobs.boot.attempt import Attempt
+from heliostat_jobs.tune import inject
 from heliostat_jobs.tune.resume import begun, default_run_config, remember
 
 
@@ -61,3 +63,59 @@ def test_a_search_without_a_name_and_place_gets_the_jobs(tmp_path: Path) -> None
     assert (made.name, made.storage_path) == ("job-1-tune-2", str(tmp_path / "tune"))
     kept = default_run_config(RunConfig(name="mine", storage_path="/elsewhere"), attempt(tmp_path, 1), 1)
     assert (kept.name, kept.storage_path) == ("mine", "/elsewhere")
+
+
+@pytest.fixture
+def tune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`ray.tune.tune` with a `run` that says what it was given; each call of `attempt` is a new process of the job."""
+    given: list[dict[str, Any]] = []
+    module = ModuleType("ray.tune.tune")
+    module.run = lambda *args, **kwargs: given.append(kwargs)  # type: ignore[attr-defined]
+    inject.patch_tune_run(module)
+
+    def attempt(number: int) -> None:
+        for name, value in (
+            ("JOB", "job-1"), ("ATTEMPT", str(number)), ("LEASE_SECRET", "s"), ("RUN_DIR", str(tmp_path)),
+        ):  # fmt: skip
+            monkeypatch.setenv(f"HELIOSTAT_{name}", value)
+        monkeypatch.setattr(inject, "_searches", itertools.count(1))
+
+    attempt(1)
+    return SimpleNamespace(run=module.run, given=given, attempt=attempt)
+
+
+def trial(config: dict[str, Any]) -> None: ...
+
+
+def test_a_search_by_run_alone_is_resumed_by_the_next_attempt(tune: Any, tmp_path: Path) -> None:
+    tune.run(trial, num_samples=2)
+    with_state(tmp_path / "tune", "job-1-tune-1")
+    tune.run(trial)
+    tune.attempt(2)
+    tune.run(trial, num_samples=2)
+    place = {"name": "job-1-tune-1", "storage_path": str(tmp_path / "tune")}
+    assert tune.given[0] == {"num_samples": 2, **place}
+    assert tune.given[1] == {**place, "name": "job-1-tune-2"}
+    assert tune.given[2] == {"num_samples": 2, **place, "resume": inject.RESUME}
+
+
+def test_what_the_script_says_about_resumption_stands(tune: Any, tmp_path: Path) -> None:
+    tune.run(trial, name="mine", storage_path=str(tmp_path / "s"))
+    with_state(tmp_path / "s")
+    tune.attempt(2)
+    tune.run(trial, name="mine", storage_path=str(tmp_path / "s"), resume=False)
+    assert tune.given[1] == {"name": "mine", "storage_path": str(tmp_path / "s"), "resume": False}
+
+
+def test_what_a_tuner_calls_and_experiments_stay_as_they_are(tune: Any, tmp_path: Path) -> None:
+    from heliostat_jobs.tune.tune_private import AirEntrypoint, Experiment
+
+    tune.run(run_or_experiment=trial, name="a", _entrypoint=AirEntrypoint.TUNER)
+    experiment = Experiment("b", trial, storage_path=str(tmp_path / "own"))
+    tune.run([experiment])
+    tune.run(experiment, _entrypoint=AirEntrypoint.TUNE_RUN_EXPERIMENTS)
+    assert [sorted(kwargs) for kwargs in tune.given] == [
+        ["_entrypoint", "name", "run_or_experiment"],
+        [],
+        ["_entrypoint"],
+    ]

@@ -39,7 +39,10 @@ class Broker:
         if method == "move":
             moved = self.book.move(args[0])
             return tuple(ref for ref in self.book.lease.slots if ref.slot in moved)
-        claim = self.book.claim(args[0], args[1], "", Wish(1, 1, args[2]))
+        raise AssertionError(method)
+
+    def try_claim(self, claim_id: str, share: int) -> Any:
+        claim = self.book.claim(claim_id, "", "", Wish(1, 1, share))
         if not claim.wanted:
             self.book.release(claim.id)
         return tuple(ref for ref in self.book.lease.slots if ref.slot in claim.wanted) or None

@@ -82,6 +82,14 @@ def nothing_to_give(request: Asked, lease: Lease) -> Exception:
     )
 
 
+def blocked(trial: str, workers: int, held: str) -> NeverFits:
+    """Why a trainer inside a trial would wait for ever."""
+    return NeverFits(
+        f"The trainer in trial {trial} needs {workers} slots, and all trials that hold one wait for further ones, too ({held}).",
+        'Give the trials no GPU of their own (tune.with_resources(trial, {"cpu": 1})): only the workers of their trainers need one.',
+    )
+
+
 def options_in_slot(options: Mapping[str, Any], slot: SlotRef, gpus: float = 1) -> tuple[dict[str, Any], str]:
     """What changes in the options for this slot (all but the strategy), and what was cut, for a warning.
 

@@ -31,7 +31,7 @@ LOOK_EVERY_S = 0.5
 LAST_WORDS_S = 1.0
 ONE_GPU = {"GPU": 1.0}
 SETTLED_S = 3.0
-"""A task placed longer ago than this shows up in Ray's resources, if it is still there."""
+"""What was placed or claimed longer ago than this shows up in Ray's tables, if it is still there."""
 
 
 class SlotBroker:
@@ -84,28 +84,37 @@ class SlotBroker:
 
     # ---- claims ------------------------------------------------------------------------------------------------------
 
-    async def try_claim(self, claim_id: str, owner: str, share: int) -> tuple[SlotRef, ...] | None:
-        """A share of one slot (or a whole one) now, or nothing."""
+    async def try_claim(self, claim_id: str, holder: str, share: int) -> tuple[SlotRef, ...] | None:
+        """A share of one slot (or a whole one) now, or nothing. holder: the process that asks; the claim ends with it."""
         book = await self._book()
-        claim = book.claim(claim_id, owner, "", Wish(1, 1, share))
+        claim = book.claim(claim_id, "", holder, Wish(1, 1, share), time.monotonic())
         if claim.wanted:
             self._tell()
             return _refs(book, claim)
         book.release(claim_id)
         return None
 
-    async def claim(self, claim_id: str, owner: str, actor: str, fewest: int, most: int) -> Lease:
-        """The claim's lease, once it has slots."""
+    async def claim(
+        self, claim_id: str, owner: str, holder: str, fewest: int, most: int, patience_s: float
+    ) -> Lease | None:
+        """The claim's lease, once it has slots; None when it has none after the patience. Asked again, it is the same claim."""
         book = await self._book()
-        claim = book.claim(claim_id, owner, actor, Wish(fewest, most))
+        claim = book.claim(claim_id, owner, holder, Wish(fewest, most), time.monotonic())
         self._tell()
+        deadline = time.monotonic() + patience_s
         while not claim.wanted:
-            await self._next_change(LONG_POLL_S)
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                return None
+            await self._next_change(min(left_s, LONG_POLL_S))
             if claim_id not in book.claims:
                 raise LeaseGone(f"the claim {claim_id} was ended while it waited")
-        lease = book.lease_of(claim_id)
-        assert lease is not None, "checked in the loop"
-        return lease
+        return book.lease_of(claim_id)
+
+    async def waits_for(self, claim_id: str) -> tuple[dict[str, list[str]], bool]:
+        """Who holds which slots while it waits, and whether that can never change."""
+        book = await self._book()
+        return book.holders(), book.is_stuck(claim_id)
 
     async def release(self, claim_id: str) -> None:
         (await self._book()).release(claim_id)
@@ -220,15 +229,18 @@ class SlotBroker:
             if self._rigid and book.told() != told:
                 told = book.told()
                 await self._report(told)
-            if not book.loads and not any(claim.actor for claim in book.claims.values()):
+            holders = {claim.holder for claim in book.claims.values() if claim.holder}
+            if not book.loads and not holders:
                 continue
+            settled_s = time.monotonic() - SETTLED_S
             try:
-                alive = {row.id for row in await tables.actors()}
+                alive = await tables.living_workers(holders) if holders else set()
+                alive |= {row.id for row in await tables.actors()} if book.loads else set()
                 unused = await tables.available() if book.loads else {}
             except grpc.RpcError as error:
                 logger.warning("Ray's tables did not come (%s); looking again", error)
                 continue
-            before, settled_s = len(book.claims), time.monotonic() - SETTLED_S
+            before = len(book.claims)
             book.bury(alive, settled_s)
             free = [ref.slot for ref in book.lease.slots if group_is_free(ref.group, ONE_GPU, unused.get(ref.node, {}))]
             book.are_free(free, settled_s)

@@ -32,16 +32,17 @@ class Wish:
 
 @dataclass(slots=True)
 class Claim:
-    """owner: the trial's id. actor: the actor whose death ends the claim ("" for none). wanted: its slots by the newest plan.
+    """owner: the trial's id. holder: the process (Ray's worker id) whose death ends the claim; since_s: when it was made.
 
-    occupied: slots that may still hold its processes. epoch: rises whenever `wanted` changes. deadline_ms: when it must have followed
-    that change (0: nobody outside of the job waits for it).
+    wanted: its slots by the newest plan; epoch rises whenever they change. occupied: slots that may still hold its processes.
+    deadline_ms: when it must have followed the last change (0: nobody outside of the job waits for it).
     """
 
     id: str
     owner: str
-    actor: str
+    holder: str
     wish: Wish
+    since_s: float = 0.0
     wanted: tuple[str, ...] = ()
     occupied: set[str] = field(default_factory=set)
     epoch: int = 0
@@ -128,10 +129,10 @@ class SlotLedger:
 
     # ---- claims ------------------------------------------------------------------------------------------------------
 
-    def claim(self, claim_id: str, owner: str, actor: str, wish: Wish) -> Claim:
+    def claim(self, claim_id: str, owner: str, holder: str, wish: Wish, now_s: float = 0.0) -> Claim:
         """A new claim; `wanted` is empty while nothing is free for it."""
         if claim_id not in self.claims:
-            self.claims[claim_id] = Claim(claim_id, owner, actor, wish)
+            self.claims[claim_id] = Claim(claim_id, owner, holder, wish, now_s)
             self.plan()
         return self.claims[claim_id]
 
@@ -192,6 +193,23 @@ class SlotLedger:
         """Trials, best first. Used at the next plan."""
         self.ranking = tuple(owners)
 
+    def holders(self) -> dict[str, list[str]]:
+        """Whose claims are in which slots."""
+        found: dict[str, list[str]] = {}
+        for claim in self.claims.values():
+            for slot in claim.wanted:
+                found.setdefault(slot, []).append(claim.owner)
+        return found
+
+    def is_stuck(self, claim_id: str) -> bool:
+        """Whether it waits for ever: the lease is large enough, but all who hold something wait for a further claim themselves."""
+        claim = self.claims.get(claim_id)
+        if claim is None or claim.wanted or claim.wish.fewest > len(self.lease.slots):
+            return False
+        waiting = {other.owner for other in self.claims.values() if not other.wanted and other.owner}
+        holding = {owner for owners in self.holders().values() for owner in owners}
+        return bool(holding) and holding <= waiting
+
     def lease_of(self, claim_id: str) -> Lease | None:
         """The claim in the shape of a lease, for the trainer inside; None when there is no such claim."""
         claim = self.claims.get(claim_id)
@@ -218,11 +236,11 @@ class SlotLedger:
         return found
 
     def bury(self, alive: set[str], before_s: float) -> None:
-        """Drop what belonged to actors that are dead. One made after that moment may not be in Ray's table yet."""
+        """Drop what belonged to actors and processes that are dead. One made after that moment may not be in Ray's tables yet."""
         loads = self.loads.items()
         self.done([t for t, load in loads if load.actor and load.actor not in alive and load.since_s < before_s])
         for claim in list(self.claims.values()):
-            if claim.actor and claim.actor not in alive:
+            if claim.holder and claim.holder not in alive and claim.since_s < before_s:
                 self.release(claim.id)
 
 

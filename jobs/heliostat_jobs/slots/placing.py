@@ -15,6 +15,7 @@ from typing import Any
 
 from heliostat_jobs.boot.ray_version import check_version
 from heliostat_jobs.slots.asking import Asked, asked, nothing_to_give, options_in_slot
+from heliostat_jobs.slots.crash import install
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 def patch_remote_function(module: ModuleType) -> None:
     """ray.remote_function: tasks."""
     check_version("tasks")
+    install()
     cls = module.RemoteFunction
     cls._remote = _in_lease(cls._remote, _task_name, _watch_task, stays=False)
 

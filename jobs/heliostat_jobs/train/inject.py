@@ -133,16 +133,12 @@ def _tell_range(attempt: Attempt, lease: Lease, request: Request) -> None:
 @contextmanager
 def _claimed(trial: str, request: Request) -> Iterator[tuple[str, Lease]]:
     """A part of the job's slots for a trainer inside a trial: waits until there is one."""
-    import ray
-
     from heliostat_jobs.slots.access import slot_access
 
     access = slot_access()
     claim = f"fit-{uuid.uuid4().hex[:12]}"
-    actor = ray.get_runtime_context().get_actor_id() or ""
-    part = access.ask("claim", claim, trial, actor, request.min_workers, request.max_workers, timeout_s=None)
     try:
-        yield claim, part
+        yield claim, access.claim(claim, trial, request.min_workers, request.max_workers)
     finally:
         access.ask("release", claim)
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 import contextvars
 import functools
 import itertools
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 from heliostat_jobs.boot.attempt import Attempt
 from heliostat_jobs.train.sigterm import ended_at_once
 
+RESUME = "AUTO+ERRORED"
+"""What `Tuner.restore` does in the other path: unfinished trials go on, failed ones are tried again from their checkpoints."""
 _searches = itertools.count(1)
 mode_of_search: contextvars.ContextVar[str | None] = contextvars.ContextVar("mode_of_search", default=None)
 """`max` or `min`, as given to `run`: the controller itself is only told the metric."""
@@ -25,8 +28,11 @@ def patch_tune_run(module: ModuleType) -> None:
 
     @functools.wraps(original)
     def run(*args: Any, **kwargs: Any) -> Any:
-        if Attempt.from_environment() is None:
+        attempt = Attempt.from_environment()
+        if attempt is None:
             return original(*args, **kwargs)
+        if is_direct(args, kwargs):
+            kwargs |= _resumable(kwargs, attempt)
         _use_our_controller(module)
         token = mode_of_search.set(kwargs.get("mode"))
         try:
@@ -36,6 +42,31 @@ def patch_tune_run(module: ModuleType) -> None:
             mode_of_search.reset(token)
 
     module.run = run  # type: ignore[attr-defined]
+
+
+def is_direct(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:  # Any: arguments of Ray's `run`
+    """Whether a script called `run` itself, with a trainable: a Tuner has seen to name and storage; an Experiment has its own already."""
+    from heliostat_jobs.tune.tune_private import AirEntrypoint, Experiment
+
+    given = args[0] if args else kwargs.get("run_or_experiment")
+    made = any(isinstance(each, Experiment) for each in (given if isinstance(given, list) else [given]))
+    return not made and kwargs.get("_entrypoint", AirEntrypoint.TUNE_RUN) is AirEntrypoint.TUNE_RUN
+
+
+def _resumable(kwargs: Mapping[str, Any], attempt: Attempt) -> dict[str, Any]:  # Any: as above
+    """Name and storage that the next attempt finds again; resumption when an earlier one began the search and the script says nothing."""
+    from ray.tune import RunConfig
+
+    from heliostat_jobs.tune.resume import begun, default_run_config, remember
+
+    names = ("name", "storage_path", "storage_filesystem")
+    config = default_run_config(RunConfig(**{name: kwargs.get(name) for name in names}), attempt, next(_searches))
+    changed = {"name": config.name, "storage_path": config.storage_path}
+    if not begun(config, attempt):
+        remember(config, attempt)
+    elif kwargs.get("resume") is None and kwargs.get("resume_config") is None:
+        changed["resume"] = RESUME
+    return changed
 
 
 def _use_our_controller(module: ModuleType) -> None:

@@ -136,7 +136,7 @@ class LeaseResourceManager(ResourceManager):  # type: ignore[misc]
     def _claim(self, resource_request: ResourceRequest) -> list[AcquiredSlot]:
         gpus = gpus_of_trial(_bundles(resource_request))
         claim = f"trial-{uuid.uuid4().hex[:12]}"
-        slots: tuple[SlotRef, ...] | None = self._access.ask("try_claim", claim, "", share_of(gpus))
+        slots = self._access.try_claim(claim, share_of(gpus))
         if not slots:
             return []
         acquired = AcquiredSlot(resource_request, claim, slots[0], gpus)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ray.air._internal.usage import AirEntrypoint
 from ray.air.execution import PlacementGroupResourceManager, ResourceManager
 from ray.air.execution.resources.request import AcquiredResources, ResourceRequest
 from ray.tune.execution.tune_controller import TuneController
-from ray.tune.experiment import Trial
+from ray.tune.experiment import Experiment, Trial
 from ray.tune.registry import is_function_trainable
 from ray.tune.result import DEFAULT_METRIC, TRAINING_ITERATION
 from ray.tune.schedulers import TrialScheduler
@@ -28,6 +29,8 @@ __all__ = [
     "STATE_FILES",
     "TRAINING_ITERATION",
     "AcquiredResources",
+    "AirEntrypoint",
+    "Experiment",
     "PlacementGroupResourceManager",
     "ResourceManager",
     "ResourceRequest",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ray._private.grpc_utils import init_grpc_channel
@@ -43,6 +43,8 @@ CONTRACT: dict[str, tuple[str, ...]] = {
         "skip_is_running_tasks_field",
     ),
     "gcs_service_pb2.GetAllNodeInfoReply": ("node_info_list",),
+    "gcs_service_pb2.GetWorkerInfoRequest": ("worker_id",),
+    "gcs_service_pb2.GetWorkerInfoReply": ("worker_table_data",),
     "gcs_service_pb2.InternalKVGetRequest": ("key", "namespace"),
     "gcs_service_pb2.InternalKVPutRequest": ("key", "value", "overwrite", "namespace"),
     "gcs_service_pb2.InternalKVDelRequest": ("key", "namespace", "del_by_prefix"),
@@ -50,6 +52,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
         "actor_id", "state", "name", "ray_namespace", "class_name", "job_id", "node_id", "pid", "placement_group_id",
         "required_resources", "resource_mapping", "serialized_runtime_env",
     ),
+    "gcs_pb2.WorkerTableData": ("is_alive", "worker_address"),
     "gcs_pb2.PlacementGroupTableData": ("placement_group_id", "name", "state", "bundles"),
     "gcs_pb2.JobTableData": ("job_id", "config"),
     "gcs_pb2.GcsNodeInfo": (
@@ -65,6 +68,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "PlacementGroupInfoGcsService": ("GetAllPlacementGroup", "RemovePlacementGroup"),
     "JobInfoGcsService": ("GetAllJobInfo",),
     "NodeInfoGcsService": ("GetAllNodeInfo",),
+    "WorkerInfoGcsService": ("GetWorkerInfo",),
     "InternalKVGcsService": ("InternalKVGet", "InternalKVPut", "InternalKVDel"),
     "NodeManagerService": ("GetNodeStats", "PrestartWorkers"),
 }
@@ -113,6 +117,7 @@ class RayTables:
         self._groups = gcs_service_pb2_grpc.PlacementGroupInfoGcsServiceStub(channel)
         self._jobs = gcs_service_pb2_grpc.JobInfoGcsServiceStub(channel)
         self._nodes = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
+        self._processes = gcs_service_pb2_grpc.WorkerInfoGcsServiceStub(channel)
         self._kv = gcs_service_pb2_grpc.InternalKVGcsServiceStub(channel)
         self._raylets: dict[str, Any] = {}  # Any: generated stubs
 
@@ -190,6 +195,19 @@ class RayTables:
     async def kv_delete(self, key: str) -> None:
         request = gcs_service_pb2.InternalKVDelRequest(key=key.encode(), namespace=KV_NAMESPACE, del_by_prefix=False)
         await self._kv.InternalKVDel(request, timeout=TIMEOUT_S)
+
+    async def living_workers(self, ids: Iterable[str]) -> set[str]:
+        """Which of these processes (worker ids; a driver has one, too) live. One that came a moment ago may not be known yet.
+
+        The table forgets no process when its node dies, so the node is looked at as well.
+        """
+        nodes, living = await self.nodes(), set()
+        for worker in ids:
+            request = gcs_service_pb2.GetWorkerInfoRequest(worker_id=bytes.fromhex(worker))
+            data = (await self._processes.GetWorkerInfo(request, timeout=TIMEOUT_S)).worker_table_data
+            if data.is_alive and data.worker_address.node_id.hex() in nodes:
+                living.add(worker)
+        return living
 
     async def workers(self, raylet: str) -> list[WorkerRow]:
         """The worker processes of one node and what each uses. The raylet asks every one of them: not for every second."""
