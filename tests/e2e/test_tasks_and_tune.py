@@ -5,6 +5,7 @@ Under Tune a shrunk lease pauses the worst trial, growth resumes it, and the nex
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -16,7 +17,8 @@ from typing import Any
 
 import pytest
 import ray
-from heliostat_scheduler.live.protocol import CHECKPOINTED, DEMAND, PREEMPT, RELEASED, RUN, STARTED
+from heliostat_scheduler.live.protocol import CHECKPOINTED, DEMAND, NAMESPACE, PREEMPT, RELEASED, RUN, STARTED
+from heliostat_scheduler.live.ray_private import RayTables
 from ray.util.placement_group import placement_group_table
 from ray.util.state import list_actors, list_tasks
 
@@ -172,6 +174,38 @@ def test_trials_follow_the_lease_and_the_next_attempt_goes_on(world: LeaseWorld,
     no_step_twice(log, "lr", 40)
     assert world.slot_states() == ["CREATED"] * 3
     assert {group for group in world.groups() if group not in groups} == set(), "no group was made for a trial"
+
+
+def test_rays_table_of_processes_says_who_lives(world: LeaseWorld) -> None:
+    """What claims end by: a task's or actor's process, and a driver's."""
+    context = ray.get_runtime_context()
+
+    @ray.remote(num_cpus=0)
+    class Process:
+        def id(self) -> str:
+            return str(ray.get_runtime_context().get_worker_id())
+
+    async def living() -> set[str]:
+        return await RayTables(context.gcs_address).living_workers(ids.values())
+
+    actors = [Process.remote(), Process.remote()]  # type: ignore[attr-defined]
+    kept, killed = ray.get([actor.id.remote() for actor in actors])
+    ids = {"driver": context.get_worker_id(), "kept": kept, "killed": killed, "unknown": "ab" * 28}
+    assert asyncio.run(living()) == {ids["driver"], kept, killed}
+    ray.kill(actors[1])
+    wait_until(lambda: asyncio.run(living()) == {ids["driver"], kept}, "the killed process to be known as dead", None)
+
+
+@pytest.mark.slow
+def test_a_search_whose_broker_dies_ends_as_a_crash(world: LeaseWorld, tmp_path: Path) -> None:
+    log = tmp_path / "steps.jsonl"
+    lease = world.grant("job-broker", world.slots[:1])
+    driver = world.start(lease, tmp_path, [SEARCH, "function", str(log), STEPS])
+    wait_until(lambda: lines(log) > 2, "a few steps", driver)
+    ray.kill(ray.get_actor("heliostat-slots:job-broker:1", namespace=NAMESPACE))
+    assert driver.wait(60) == 137
+    text = (tmp_path / "driver-1.log").read_text()
+    assert "BrokerLost" in text and "slots of job job-broker has died" in text
 
 
 @pytest.mark.slow
