@@ -75,8 +75,8 @@ class Correction:
     Each queue has a shift, added to log(estimate). It goes up by STEP x q where the estimate as it would be told now would have been too
     short, and down by STEP x (1 - q) where it would have held (quantile tracking: Gibbs and Candes 2021), so that the share that holds comes
     back to q wherever the past does not fit the present. It begins at, and stays within TRACKED of, the *anchor*: the quantile of what the
-    last estimates missed by, nothing before ENOUGH of them. When the anchor comes into force or moves, the shift does not: the same misses
-    are never counted twice.
+    last estimates missed by. Before ENOUGH of them nothing moves. When the anchor moves, the shift does not: the same misses are never
+    counted twice.
     """
 
     def __init__(self) -> None:
@@ -96,10 +96,12 @@ class Correction:
             missed = math.log((waited_ms + SOFT_MS) / (told_ms + SOFT_MS))
             shift = self._shift(which, estimate.queue, q)
             shift += STEP * q if missed > shift else STEP * (q - 1)
+            moves = len(self._missed.get((which, ""), ())) >= ENOUGH
             for queue in (estimate.queue, ""):
                 self._missed.setdefault((which, queue), deque(maxlen=KEPT)).append(missed)
-            anchor = self._anchor(which, estimate.queue, q)
-            self._shifts[which, estimate.queue] = max(anchor - TRACKED, min(anchor + TRACKED, shift))
+            if moves:
+                anchor = self._anchor(which, estimate.queue, q)
+                self._shifts[which, estimate.queue] = max(anchor - TRACKED, min(anchor + TRACKED, shift))
 
     def correct(self, estimate: Estimate) -> Estimate:
         """The same estimate, moved by what the last ones missed by."""
