@@ -9,9 +9,11 @@ from heliostat.control.learned import learned_of
 from heliostat.forecasting.expecting import MOST, Expecting
 from heliostat.forecasting.measuring import Measuring
 from heliostat.forecasting.mirror import Mirror
+from heliostat.store import jobs
 from heliostat.store.tables import DecisionLog
 from heliostat_scheduler.core import codec
 from heliostat_scheduler.core.events import Estimated
+from sqlalchemy.orm import Session
 
 from tests.platform.control.plant import Plant
 
@@ -50,3 +52,18 @@ def estimates(plant: Plant) -> list[Estimated]:
 def logged(plant: Plant, count: int) -> None:
     """Until so many are in the log: a cycle comes some time after what it is about."""
     plant.until(lambda: len(estimates(plant)) >= count, f"{count} estimates in the log")
+
+
+def ran(plant: Plant, name: str, ran_ms: int, count: int, queue: str = "default", state: str = "succeeded") -> None:
+    """So many finished jobs of that name in the store."""
+
+    def write(session: Session) -> None:
+        for i in range(count):
+            jobs.add(
+                session,
+                {"id": f"{name}-{queue}-{i}", "project": "default", "user": "ann", "name": name, "kind": "ray", "queue": queue, "state": state,
+                 "min_tasks": 1, "max_tasks": 1, "gpu_milli": 1000, "cpu_milli": 1000, "entrypoint": "x", "submitted_ms": 1,
+                 "ran_ms": ran_ms, "finished_ms": 2},
+            )  # fmt: skip
+
+    plant.store.write(write)

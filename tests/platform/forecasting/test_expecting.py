@@ -12,27 +12,11 @@ from heliostat.forecasting.replaying import replay
 from heliostat.store import jobs, queuefiles
 from heliostat.store.tables import Event
 from heliostat_scheduler.live.fake_cluster import Program
-from sqlalchemy.orm import Session
 
 from tests.platform.control.plant import Plant
-from tests.platform.forecasting.teaching import Teacher, estimates, logged
+from tests.platform.forecasting.teaching import Teacher, estimates, logged, ran
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
-
-
-def ran(plant: Plant, name: str, ran_ms: int, count: int, queue: str = "default", state: str = "succeeded") -> None:
-    """So many finished jobs of that name in the store."""
-
-    def write(session: Session) -> None:
-        for i in range(count):
-            jobs.add(
-                session,
-                {"id": f"{name}-{queue}-{i}", "project": "default", "user": "ann", "name": name, "kind": "ray", "queue": queue, "state": state,
-                 "min_tasks": 1, "max_tasks": 1, "gpu_milli": 1000, "cpu_milli": 1000, "entrypoint": "x", "submitted_ms": 1,
-                 "ran_ms": ran_ms, "finished_ms": 2},
-            )  # fmt: skip
-
-    plant.store.write(write)
 
 
 def waits(plant: Plant, *names: str) -> None:

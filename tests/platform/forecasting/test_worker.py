@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import select
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from heliostat.forecasting import worker
+from heliostat.forecasting.expecting import FEWEST
+from heliostat.forecasting.link import Forecaster
 from heliostat_scheduler.core import codec
 from heliostat_scheduler.core.model import JobSpec, TaskShape
 
 from tests.platform.control.plant import Plant
+from tests.platform.forecasting.teaching import ran
 from tests.platform.forecasting.worlds import live
 
 LIMIT_S = 60.0
@@ -125,3 +130,18 @@ def test_it_estimates_answers_and_refuses(lived: Plant, asker: Asker) -> None:
     digest = lived.loop.engine.digest()
     lived.advance(100)
     assert lived.loop.engine.digest() == digest, "nothing live is touched"
+
+
+def test_the_control_plane_hears_what_is_learned(lived: Plant, tmp_path: Path) -> None:
+    ran(lived, "train", 3_600_000, FEWEST)
+    heard: queue.SimpleQueue[Json] = queue.SimpleQueue()
+    forecaster = Forecaster(
+        lived.store, tmp_path / "forecast.log", lambda *_: None, lambda: lived.cluster.now_ms, heard.put
+    )
+    forecaster.start()
+    try:
+        told = heard.get(timeout=LIMIT_S)
+    finally:
+        forecaster.close()
+    assert {job for job, _ in told["rests"]} == {"late", "long"} and not told["curves"]
+    assert set(told["fresh"]) == {"default"}
