@@ -112,6 +112,8 @@ class KeyRequest(Model):
     rate_per_s: float | None = None
     burst: int | None = None
     expires_s: float | None = None
+    pin: bool = False
+    """May name a version that has no traffic."""
 
 
 class Key(Model):
@@ -121,6 +123,7 @@ class Key(Model):
     name: str
     rate_per_s: float | None
     burst: int | None
+    pin: bool
     created_at: str
     created_by: str
     expires_at: str | None

@@ -54,6 +54,7 @@ def key_view(row: t.EndpointKey, text: str | None = None) -> shapes.Key:
         name=row.name,
         rate_per_s=row.rate_per_s or None,
         burst=row.burst or None,
+        pin=row.pin,
         created_at=at(row.created_ms),
         created_by=row.created_by,
         expires_at=rfc3339(row.expires_ms),

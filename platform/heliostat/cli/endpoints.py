@@ -127,7 +127,9 @@ def show_endpoint(app: App, name: str, as_json: bool) -> None:
     "--inputs", "text", metavar="JSON", help='Inputs as text: {"images": [[...]]}, or the array of the only input.'
 )
 @click.option("--key", metavar="KEY", help="A key; without one, a key that lives two minutes is made and revoked.")
-@click.option("--version", default="", metavar="vN", help="This version of several with traffic.")
+@click.option(
+    "--version", default="", metavar="vN", help="This version of several; a made key may name one without traffic."
+)
 @json_option
 @pass_app
 def call(
@@ -139,7 +141,7 @@ def call(
     found = endpoints.get(name)
     ready = [row for row in found.deployments if row["state"] == "ready"]
     given = named(inputs, ready[-1]["signature"] if ready else {})
-    made = None if key else endpoints.create_key(name, "helio endpoint call", expires=CALL_KEY_S)
+    made = None if key else endpoints.create_key(name, "helio endpoint call", expires=CALL_KEY_S, pin=bool(version))
     predictor = Predictor(found.url, key or (made["key"] if made else ""))
     try:
         answer = predictor.predict(given, version=version, fresh_key=made is not None)
@@ -235,13 +237,21 @@ def key() -> None:
 @click.option("--rate", type=float, metavar="PER_S", help="Calls per second; more are answered with 429.")
 @click.option("--burst", type=int, metavar="N", help="Calls at once (default: two seconds' worth).")
 @click.option("--expires", metavar="TIME", help="30d, 12h (default: never).")
+@click.option("--pin", is_flag=True, help="May name a version that has no traffic, to try it.")
 @json_option
 @pass_app
 def create_key(
-    app: App, endpoint_name: str, name: str, rate: float | None, burst: int | None, expires: str | None, as_json: bool
+    app: App,
+    endpoint_name: str,
+    name: str,
+    rate: float | None,
+    burst: int | None,
+    expires: str | None,
+    pin: bool,
+    as_json: bool,
 ) -> None:
     """Make a key. Its text is printed once and can never be read again."""
-    made = _endpoints(app).create_key(endpoint_name, name, rate=rate, burst=burst, expires=expires)
+    made = _endpoints(app).create_key(endpoint_name, name, rate=rate, burst=burst, expires=expires, pin=pin)
     if as_json:
         show_json(made)
         return

@@ -288,9 +288,15 @@ class Endpoints:
         rate: float | None = None,
         burst: int | None = None,
         expires: float | str | timedelta | None = None,
+        pin: bool = False,
     ) -> KeyJson:
-        """A key; its text is in `["key"]` and can never be read again. rate: calls per second. expires: from now."""
-        asked = {"name": name, "rate_per_s": rate, "burst": burst, "expires_s": seconds(expires, "expires")}
+        """A key; its text is in `["key"]` and can never be read again. rate: calls per second. expires: from now.
+
+        pin: may name a version that has no traffic, to try it (`predict(..., version="v2")`).
+        """
+        asked = {
+            "name": name, "rate_per_s": rate, "burst": burst, "expires_s": seconds(expires, "expires"), "pin": pin or None,
+        }  # fmt: skip
         body = {field: value for field, value in asked.items() if value is not None}
         return cast("KeyJson", self.caller.json("POST", f"/endpoints/{segment(endpoint)}/keys", body))
 

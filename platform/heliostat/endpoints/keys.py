@@ -32,12 +32,17 @@ SECRET_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class KeyRequest:
-    """name: whose it is, for people. rate_per_s None: no limit; burst None: as many as two seconds give. expires_s: from now."""
+    """name: whose it is, for people.
+
+    rate_per_s None: no limit; burst None: as many as two seconds give. expires_s: from now.
+    pin: may name a version without traffic.
+    """
 
     name: str = ""
     rate_per_s: float | None = None
     burst: int | None = None
     expires_s: float | None = None
+    pin: bool = False
 
     def check(self) -> None:
         if self.rate_per_s is not None and not 0 < self.rate_per_s <= MAX_RATE:
@@ -72,13 +77,14 @@ def create(
         "name": asked.name,
         "sha256": hash_of(text),
         "rate_per_s": rate,
+        "pin": asked.pin,
         "burst": asked.burst or max(1, round(2 * rate)) if rate else 0,
         "created_ms": now_ms,
         "created_by": actor.user,
         "expires_ms": None if asked.expires_s is None else now_ms + round(asked.expires_s * 1000),
     }
     session.execute(insert(EndpointKey).values(**values))
-    shown = {name: values[name] for name in ("name", "rate_per_s", "burst", "expires_ms")}
+    shown = {name: values[name] for name in ("name", "rate_per_s", "burst", "expires_ms", "pin")}
     rows.told(session, endpoint, "key_created", actor, now_ms, {"key": values["id"], **shown})
     return text, session.get_one(EndpointKey, values["id"])
 

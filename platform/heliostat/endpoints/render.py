@@ -161,4 +161,4 @@ def _target(world: World, row: Deployment, weight: int) -> Target:
 
 
 def _key(key: EndpointKey) -> Key:
-    return Key(key.id, key.sha256, rate_per_s=key.rate_per_s, burst=key.burst, expires_ms=key.expires_ms)
+    return Key(key.id, key.sha256, rate_per_s=key.rate_per_s, burst=key.burst, expires_ms=key.expires_ms, pin=key.pin)

@@ -133,7 +133,8 @@ def _running(row: DeploymentJson) -> str:
 def _standing(key: KeyJson, now: datetime) -> str:
     if key["revoked_at"]:
         return "revoked"
+    pins = ", may pin" if key["pin"] else ""
     expires = parse_time(key["expires_at"])
     if expires is None:
-        return "valid"
-    return "expired" if expires <= now else f"valid for {age((expires - now).total_seconds())}"
+        return f"valid{pins}"
+    return "expired" if expires <= now else f"valid for {age((expires - now).total_seconds())}{pins}"

@@ -74,7 +74,7 @@ class Deployment(Base):
 
 
 class EndpointKey(Base):
-    """A caller's key. sha256: of the whole text, hex. rate_per_s 0: no limit."""
+    """A caller's key. sha256: of the whole text, hex. rate_per_s 0: no limit. pin: may name a version without traffic."""
 
     __tablename__ = "endpoint_key"
     __table_args__ = (Index(None, "endpoint"),)
@@ -86,6 +86,7 @@ class EndpointKey(Base):
     sha256: Mapped[str] = mapped_column(String(64), unique=True)
     rate_per_s: Mapped[float] = mapped_column(Float, default=0.0)
     burst: Mapped[int] = mapped_column(default=0)
+    pin: Mapped[bool] = mapped_column(default=False)
     created_ms: Mapped[int]
     created_by: Mapped[str] = mapped_column(default="")
     expires_ms: Mapped[int | None]

@@ -336,6 +336,7 @@ class KeyJson(TypedDict):
     name: str
     rate_per_s: float | None
     burst: int | None
+    pin: bool
     created_at: str
     created_by: str
     expires_at: str | None

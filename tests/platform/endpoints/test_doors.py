@@ -146,6 +146,17 @@ async def test_the_text_of_a_key_is_told_once(house: House) -> None:
         assert revoked["revoked_at"]
 
 
+async def test_a_key_may_pin_when_that_was_asked_for(house: House) -> None:
+    async with house.client() as client:
+        await deploy(client)
+        made = [
+            (await client.post("/api/v1/endpoints/digits/keys", json=asked)).json() for asked in ({}, {"pin": True})
+        ]
+        assert [key["pin"] for key in made] == [False, True]
+        listed = (await client.get("/api/v1/endpoints/digits/keys")).json()["items"]
+    assert {key["id"]: key["pin"] for key in listed} == {key["id"]: key["pin"] for key in made}
+
+
 BAD_KEYS: list[Any] = [
     pytest.param({"rate_per_s": 1, "burst": 2**70}, "burst", id="a burst that no number of the database holds"),
     pytest.param({"rate_per_s": 1, "burst": 0}, "burst", id="no burst"),

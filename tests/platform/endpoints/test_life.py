@@ -116,6 +116,15 @@ def test_a_revoked_key_is_gone_from_the_gateway_within_a_second(plant: ServingPl
     assert key not in plant.gateway_keys()
 
 
+def test_the_gateway_knows_which_keys_may_pin(plant: ServingPlant) -> None:
+    plant.deploy()
+    plant.reach("ready")
+    plain, pinning = plant.key(), plant.key(pin=True)
+    plant.advance(1_000)
+    pins = {key["id"]: key["pin"] for key in plant.serve.user_config("gw-digits")["keys"]}
+    assert (pins[plain], pins[pinning]) == (False, True)
+
+
 def test_removing_an_endpoint_leaves_nothing(plant: ServingPlant) -> None:
     row = plant.deploy()
     plant.reach("ready")
