@@ -15,7 +15,7 @@ from heliostat_serving.wire.tensors import NUMPY, Array, Tensors
 
 ROUNDS = 3
 """The first call of a model pays for lazy starts; the fastest of the rounds says what a call costs."""
-SINGLE = "-1 as the first dimension promises any number of rows; a model of single rows has 1 there in its signature."
+ANY = "The signature's -1 promises any number of rows, each answered by itself: export the model with a free first dimension."
 
 
 def attempt(predict: Predict, signature: Signature, clock_s: Callable[[], float] = time.perf_counter) -> float:
@@ -40,7 +40,7 @@ def _together(predict: Predict, inputs: Tensors) -> None:
         predict(inputs)
     except Exception as error:
         what = str(error) if isinstance(error, BrokenPromiseError) else f"{type(error).__name__}: {error}."
-        raise HeliostatLoadError(f"Two rows at once: {what} {SINGLE}") from error
+        raise HeliostatLoadError(f"Two rows at once: {what} {ANY}") from error
 
 
 def _example(signature: Signature, rows: int) -> Tensors:
