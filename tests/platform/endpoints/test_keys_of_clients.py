@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
@@ -13,6 +13,7 @@ from heliostat.cli.app import App
 from heliostat.client.endpoints import Endpoints
 from heliostat.render.endpoints import key_table
 from heliostat.wire.call import Caller
+from heliostat.wire.shapes import KeyJson
 from heliostat.wire.transport import Request, Response, Stream
 
 KEY: dict[str, Any] = {
@@ -52,6 +53,7 @@ def test_a_key_that_may_pin_is_asked_for(
 
 
 def test_the_table_says_which_keys_may_pin() -> None:
-    table = key_table([KEY, {**KEY, "id": "key-2", "pin": True}], datetime(2026, 1, 2, tzinfo=UTC))  # type: ignore[list-item]
+    keys = [cast("KeyJson", key) for key in (KEY, {**KEY, "id": "key-2", "pin": True})]
+    table = key_table(keys, datetime(2026, 1, 2, tzinfo=UTC))
     plain, pinning = table.splitlines()[1:]
     assert "may pin" not in plain and "valid, may pin" in pinning
