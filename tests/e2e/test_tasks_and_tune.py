@@ -197,6 +197,29 @@ def test_rays_table_of_processes_says_who_lives(world: LeaseWorld) -> None:
 
 
 @pytest.mark.slow
+def test_a_search_without_a_tuner_goes_on_in_the_next_attempt(world: LeaseWorld, tmp_path: Path) -> None:
+    """`tune.run` of a trainable class that saves when asked; its processes pass from trial to trial."""
+    log = tmp_path / "steps.jsonl"
+    lease = world.grant("job-run", world.slots[:2])
+    driver = world.start(lease, tmp_path, [SEARCH, "run", str(log), "20"])
+    wait_until(lambda: {row["lr"] for row in rows(log)} == {0.1, 0.2}, "two trials at work", driver)
+    wait_until(lambda: lines(log) > 12, "a few steps", driver)
+    lease = world.order("job-run", RUN, deadline_s=30, slots=world.slots[1:2])
+    assert world.wait_said(lease, RELEASED, driver).facts["how"] == "saved"
+    at = lines(log)
+    wait_until(lambda: lines(log) > at + 3, "the better trial to go on", driver)
+    lease = world.order("job-run", PREEMPT, deadline_s=30)
+    assert world.wait_said(lease, RELEASED, driver).facts["how"] == "saved"
+    end(driver, signal.SIGTERM)
+
+    lease = world.grant("job-run", world.slots[:2])
+    driver = world.start(lease, tmp_path, [SEARCH, "run", str(log), "20"])
+    found = results(driver, tmp_path / "driver-2.log")
+    assert [(row["lr"], row["iterations"], row["error"]) for row in found] == [(lr, 20, None) for lr in (0.1, 0.2, 0.3)]
+    no_step_twice(log, "lr", 20)
+
+
+@pytest.mark.slow
 def test_a_search_whose_broker_dies_ends_as_a_crash(world: LeaseWorld, tmp_path: Path) -> None:
     log = tmp_path / "steps.jsonl"
     lease = world.grant("job-broker", world.slots[:1])

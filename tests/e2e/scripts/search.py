@@ -36,6 +36,30 @@ def trial(config: dict[str, float]) -> None:
             ray.tune.report({"score": config["lr"]}, checkpoint=ray.tune.Checkpoint.from_directory(folder))
 
 
+class Counted(ray.tune.Trainable):  # type: ignore[misc]  # Ray is untyped here
+    """The same steps as a class, whose process the next trial may take over."""
+
+    def setup(self, config: dict[str, float]) -> None:
+        self.settings, self.at = config, 0
+
+    def step(self) -> dict[str, object]:
+        time.sleep(self.settings["sleep"])
+        gpus = [int(index) for index in ray.get_gpu_ids()]
+        note(trial=self.trial_id, step=self.at, gpus=gpus, lr=self.settings["lr"])
+        self.at += 1
+        return {"score": self.settings["lr"], "done": self.at >= self.settings["steps"]}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, int]:
+        return {"at": self.at}
+
+    def load_checkpoint(self, checkpoint: dict[str, int]) -> None:
+        self.at = checkpoint["at"]
+
+    def reset_config(self, new_config: dict[str, float]) -> bool:
+        self.setup(new_config)
+        return True
+
+
 def loop(config: dict[str, float]) -> None:
     context = ray.train.get_context()
     start = 0
@@ -88,7 +112,26 @@ def scheduled(kind: str, steps: int) -> ray.tune.Tuner:
     )
 
 
+def without_tuner(steps: int) -> list[dict[str, object]]:
+    found = ray.tune.run(
+        Counted,
+        config={"lr": ray.tune.grid_search([0.1, 0.2, 0.3]), "steps": steps, "sleep": 0.15},
+        resources_per_trial={"cpu": 1, "gpu": 1},
+        metric="score",
+        mode="max",
+        reuse_actors=True,
+    )
+    return [
+        {"lr": t.config["lr"], "iterations": t.last_result["training_iteration"], "error": t.error_file}
+        for t in found.trials
+    ]
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "run":
+        rows = without_tuner(int(sys.argv[3]))
+        print(json.dumps({"results": sorted(rows, key=lambda row: row["lr"])}), flush=True)
+        sys.exit()
     for kind in sys.argv[1].split(","):
         make = scheduled if kind in ("asha", "pbt") else plain
         rows = [
