@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from heliostat_scheduler.core import admission, cycle, engine, idle, pools, recovery, state, tree, victims
+from heliostat_scheduler.core import admission, cycle, engine, idle, pools, protection, recovery, state, tree, victims
 from heliostat_scheduler.core.admission import Admission
 from heliostat_scheduler.core.book import ACTIVE, HOLDING, Book, JobRec
+from heliostat_scheduler.core.bounds import Bounds
 from heliostat_scheduler.core.decisions import Plan
 from heliostat_scheduler.core.engine import Engine
 from heliostat_scheduler.core.harm import Harm
@@ -59,6 +60,7 @@ def nothing_is_reclaimed(patch: Patch) -> None:
 def nothing_is_hopeless(patch: Patch) -> None:
     """No fault by itself: every search is made, so that a fault inside it shows."""
     patch.setattr(Settling, "_below", lambda *_: False)
+    patch.setattr(Bounds, "refusal", lambda *_: None)
     patch.setattr(Admission, "_hopeless", lambda *_: False)
 
 
@@ -117,7 +119,7 @@ def promises_are_never_withdrawn(patch: Patch) -> None:
 
 def equals_take_turns_for_ever(patch: Patch) -> None:
     equals_are_evicted(patch)
-    for module in (victims, cycle, admission):
+    for module in (victims, cycle, protection):
         patch.setattr(module, "safe_until", lambda *_: 0)
 
 

@@ -10,15 +10,17 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from heliostat_scheduler.core.book import JobRec, Phase, core_tasks, reason, task_amounts
+from heliostat_scheduler.core.bounds import Bounds
 from heliostat_scheduler.core.consolidation import consolidate
 from heliostat_scheduler.core.cycle import Cycle
-from heliostat_scheduler.core.harm import Unit, Wish, beats, reclaim_harm, safe_until, turn_of, within
+from heliostat_scheduler.core.harm import Unit, Wish, beats, reclaim_harm, turn_of, within
 from heliostat_scheduler.core.judge import candidate_flavors, rule_reason
 from heliostat_scheduler.core.lack import Lack
 from heliostat_scheduler.core.model import Amounts, JobSpec, TaskPlace, TaskShape
 from heliostat_scheduler.core.ordering import Merge
 from heliostat_scheduler.core.placement import find
 from heliostat_scheduler.core.pools import Pool, pool_in
+from heliostat_scheduler.core.protection import Protection
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
 from heliostat_scheduler.core.recovery import Search
 from heliostat_scheduler.core.reservation import Reservations
@@ -53,13 +55,6 @@ class Failure(NamedTuple):
         return self[:5] == (wish.starved, wish.spec.priority, wish.user_step, wish.rank, wish.count)
 
 
-COOLINGS = 8
-"""Groups of a pass, in order, for which it is found out whether time alone is all they wait for."""
-
-COOLING_TRIES = 4
-"""Searches for the soonest time at which enough protection ends; each finds a sooner one than the last."""
-
-
 @dataclass(slots=True)
 class Admission:
     """One pass over the waiting jobs."""
@@ -73,24 +68,23 @@ class Admission:
     dry: dict[tuple[str, str], list[Failure]] = field(default_factory=dict)
     pools: dict[tuple[str, str], Pool] = field(default_factory=dict)
     immovable: dict[tuple[TaskShape, str, str], list[tuple[int, int]]] = field(default_factory=dict)
-    safe_times: tuple[int, int] | None = None
-    coolings: int = 0
     tried: set[Signature] = field(default_factory=set)
 
     reservations: Reservations = field(init=False)
+    protection: Protection = field(init=False)
 
     def __post_init__(self) -> None:
         self.reservations = Reservations(self.cycle.state, self.cycle.now_ms)
         self.shortage = Shortage(self.cycle.state)
+        self.protection = Protection(self.cycle)
 
     def run(self) -> None:
         state = self.cycle.state
-        settling = Settling(state, self.cycle.victims, self.shortage)
-        merge = Merge(state, self.full, settling.settled)
+        bounds = Bounds(state, self.cycle.victims, self.shortage)
+        merge = Merge(state, self.full, Settling(bounds))
         while (found := merge.next()) is not None:
             leaf, group = found
-            rec = state.book.jobs[group.head.job_id]
-            why = self.consider(leaf, group, rec)
+            why = bounds.refusal(leaf, group) or self.consider(leaf, group, state.book.jobs[group.head.job_id])
             if why is None:
                 merge.advance(leaf, group)
                 continue
@@ -241,7 +235,7 @@ class Admission:
             self.tried.add(group.signature)
             if search.affordable_at is not None:
                 cycle.recheck.append(search.affordable_at)
-            cooling, reached = self._cooling(rec, wish) if search.protected else (None, False)
+            cooling, reached = self.protection.ends_for(wish) if search.protected else (None, False)
             failure = Failure(wish.starved, rec.spec.priority, rec.user_step, rec.rank, wish.count, cooling)
             if wish.flavor and not search.reached and not reached:
                 dry.append(failure._replace(asked=milli))
@@ -334,39 +328,6 @@ class Admission:
         book.promise(rec, places, wish.flavor, on)
         self.cycle.progressed = True
         self.nowhere_soon.clear()
-
-    def _cooling(self, rec: JobRec, wish: Wish) -> tuple[Reason | None, bool]:
-        """Whether only minimum runtimes and cooldowns protect the victims, and until when; whether the sums left that open."""
-        cycle, state = self.cycle, self.cycle.state
-        policy = state.policy
-        soonest, latest = self._protection()
-        self.coolings += 1
-        if self.coolings > COOLINGS:
-            cycle.recheck.append(soonest)
-            return None, False
-        until, reached = 0, False
-        for _ in range(COOLING_TRIES):
-            search = Search(state, wish, cycle.victims, at_ms=latest)
-            victims = search.run()
-            cycle.budget -= search.spent
-            reached |= search.reached
-            if not victims:
-                break
-            until = max(safe_until(unit.rec, policy) for unit in victims)
-            latest = until - 1
-        if until <= cycle.now_ms:
-            return None, reached
-        cycle.recheck.append(until)
-        return reason(ReasonCode.COOLDOWN, ("min_runtime_ms", policy.min_runtime_ms), until=until), reached
-
-    def _protection(self) -> tuple[int, int]:
-        """When the first and the last of the jobs that are protected now will be so no longer (looked up once per pass)."""
-        if self.safe_times is None:
-            state, now_ms = self.cycle.state, self.cycle.now_ms
-            times = {safe_until(r, state.policy) for leaf in state.book.tree.leaves for r in state.holders(leaf.name)}
-            later = [time for time in times if time > now_ms]
-            self.safe_times = (min(later, default=now_ms), max(times, default=0))
-        return self.safe_times
 
     def _undoes_itself(self, wish: Wish, victims: list[Unit]) -> bool:
         """Whether some victim could at once reclaim from the beneficiary what was taken from it."""

@@ -14,8 +14,8 @@ from heliostat_scheduler.core.budget import affordable_at
 from heliostat_scheduler.core.harm import Unit, evictable, lost_ms, safe_until, unit_amounts
 from heliostat_scheduler.core.model import TaskPlace
 from heliostat_scheduler.core.placement import find
-from heliostat_scheduler.core.recovery import SITES_PER_ROUND, Search
-from heliostat_scheduler.core.sites import sites
+from heliostat_scheduler.core.recovery import Search
+from heliostat_scheduler.core.sites import SITES_PER_ROUND, sites
 from heliostat_scheduler.core.space import NodeSpace
 
 

@@ -194,6 +194,16 @@ def rank_to_beat(rec: JobRec, now_ms: int) -> int:
     return max(1, rec.rank - again_ms * max(1, (shape.gpu_milli or shape.cpu_milli) * rec.spec.min_tasks))
 
 
+def least_beaten(policy: Policy, rank: int) -> int:
+    """The smallest rank that this one beats."""
+    return rank * policy.rotate_hysteresis_milli // 1000 + 1
+
+
+def most_beaten_by(policy: Policy, rank: int) -> int:
+    """The smallest known rank that does not beat this one."""
+    return -(-rank * 1000 // policy.rotate_hysteresis_milli)
+
+
 def victim_side_over(chain: tuple[QueueNode, ...], keys: tuple[str, ...]) -> bool:
     """Whether the victim's queues are above their entitlement, or all above their quota: else nothing of theirs can be reclaimed."""
     amounts = tuple((key, 0) for key in keys)

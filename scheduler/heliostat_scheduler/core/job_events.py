@@ -326,8 +326,8 @@ def _ranked(state: State, rec: JobRec, rank_ms: int, now_ms: int) -> None:
         return
     worse = rank > rec.rank
     rec.rank = rank
-    state.book.bump(rec)
     if rec.phase in HOLDING:
+        state.book.bump(rec)
         state.stale |= worse and state.waiting.waits(rec.spec.queue)
     elif rec.id in state.waiting.keys:
         state.waiting.rekey(rec, state.order_key(rec, now_ms))

@@ -11,6 +11,7 @@ from heliostat_scheduler.core.book import JobRec, Phase, core_tasks, reason, tas
 from heliostat_scheduler.core.model import Amounts, JobSpec, NodeComing, NodePool
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
 from heliostat_scheduler.core.tree import QueueNode
+from heliostat_scheduler.core.waiting import Choice, Group
 
 if TYPE_CHECKING:
     from heliostat_scheduler.core.state import State
@@ -52,6 +53,24 @@ def candidate_flavors(state: State, spec: JobSpec) -> tuple[str, ...]:
     if spec.shape.gpu_milli == 0:
         return ("",)
     return spec.flavors or state.flavors
+
+
+def judge(state: State, group: Group) -> None:
+    """What follows for the group from the nodes there are."""
+    spec, structure = group.spec, state.structure
+    group.structural, group.judged_for = structural_reason(state, spec), structure
+    flavors = candidate_flavors(state, spec)
+    group.choices = tuple(
+        Choice(
+            flavor,
+            spec.shape.gpu_milli * spec.min_tasks,
+            structure.alike(spec.shape, flavor),
+            structure.largest(spec.shape, flavor, spec.spread, usable=True) >= spec.min_tasks,
+        )
+        for flavor in flavors
+    )
+    group.asks = task_amounts(spec, flavors[0] if flavors else "", spec.min_tasks)
+    group.core = core_tasks(spec, spec.min_tasks) > 0
 
 
 def structural_reason(state: State, spec: JobSpec) -> Reason | None:
@@ -127,7 +146,7 @@ def queue_bound(state: State, leaf: QueueNode, spec: JobSpec, flavor: str) -> tu
     """The rule that the gang minimum breaks even in an empty cluster: (rule, queue, resource, the most it allows)."""
     need = task_amounts(spec, flavor, spec.min_tasks)
     core = task_amounts(spec, flavor, core_tasks(spec, spec.min_tasks))
-    capacity = known_capacity(state)
+    capacity = state.structure.capacity
     for node in leaf.chain:
         for key, amount in need:
             if key in node.limit and amount > node.limit[key]:
@@ -145,15 +164,6 @@ def queue_bound(state: State, leaf: QueueNode, spec: JobSpec, flavor: str) -> tu
         lender, key, missing = gap
         return "lending_limit", lender, key, dict(need)[key] - missing
     return None
-
-
-def known_capacity(state: State) -> dict[str, int]:
-    """What all known nodes sum to."""
-    total: dict[str, int] = {}
-    for (kind, devices), count in state.structure.known.items():
-        for key, amount in ((kind.flavor, devices * 1000), ("cpu", kind.cpu_milli), ("memory", kind.memory_bytes)):
-            total[key] = total.get(key, 0) + amount * count
-    return total
 
 
 def rule_reason(state: State, leaf: QueueNode, spec: JobSpec, need: Amounts, core: Amounts) -> Reason | None:

@@ -6,15 +6,14 @@ somebody asks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from heliostat_scheduler.core.book import reason as make_reason
 from heliostat_scheduler.core.model import JobSpec
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """How a queue stands for one resource: what a reason says about it, frozen.
 
     share_left: what could still be added before some queue of its chain is above its share.
@@ -32,8 +31,7 @@ class Standing:
     """That no more nodes of the flavor can be had, where others could be until now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lack:
+class Lack(NamedTuple):
     """What is missing for a gang, by the numbers of the moment at which it was judged. fits: how many of its tasks would fit; first: the
     highest class that waits in its queue."""
 

@@ -8,16 +8,14 @@ order. A child's key only changes when something below it changed, so keys are k
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from heliostat_scheduler.core.judge import candidate_flavors
-from heliostat_scheduler.core.model import Amounts
 from heliostat_scheduler.core.tree import QueueNode
 from heliostat_scheduler.core.waiting import Group, OrderKey, Signature
 
 if TYPE_CHECKING:
+    from heliostat_scheduler.core.settling import Settling
     from heliostat_scheduler.core.state import State
 
 LevelKey = tuple[bool, bool, bool, int, int, int, int]
@@ -34,7 +32,7 @@ class _Line:
 class Merge:
     """All heads of all queues, best first."""
 
-    def __init__(self, state: State, full: bool, settled: Callable[[QueueNode, Group], bool]) -> None:
+    def __init__(self, state: State, full: bool, settling: Settling) -> None:
         self.state = state
         self.lines: dict[str, _Line] = {}
         self.heaps: dict[str, list[tuple[LevelKey, int, str]]] = {}
@@ -45,7 +43,7 @@ class Merge:
             if line is None or not line.groups:
                 continue
             chosen = line.groups.values() if full else [line.groups[s] for s in line.fresh if s in line.groups]
-            heap = [(group.head, group.signature) for group in chosen if not settled(leaf, group)]
+            heap = [(group.head, group.signature) for group in settling.worth_a_try(leaf, chosen)]
             if heap:
                 heapq.heapify(heap)
                 self.lines[leaf.name] = _Line(heap)
@@ -110,13 +108,10 @@ class Merge:
                 heapq.heappush(self.heaps.setdefault(node.parent.name, []), (self._key(node, best), version, node.name))
 
     def _key(self, node: QueueNode, group: Group) -> LevelKey:
-        state = self.state
-        capacity = state.book.capacity
-        flavors = candidate_flavors(state, group.spec)
-        need: Amounts = state.need(group.spec, flavors[0] if flavors else "", group.spec.min_tasks)
+        capacity = self.state.book.capacity
         over_quota = over_share = False
         dominant = 0
-        for key, amount in need:
+        for key, amount in group.asks:
             plan = node.plan.get(key, 0) + amount
             have = max(1, capacity.get(key, 0))
             over_quota |= plan > node.secured.get(key, 0)

@@ -23,6 +23,7 @@ from heliostat_scheduler.core.harm import (
     asked_back,
     beats,
     idle_harm,
+    least_beaten,
     min_runtime_ms,
     own_harm,
     rank_to_beat,
@@ -35,17 +36,15 @@ from heliostat_scheduler.core.minimal import give_back
 from heliostat_scheduler.core.model import Amounts, TaskPlace
 from heliostat_scheduler.core.placement import ANY, find
 from heliostat_scheduler.core.resorts import one_alone, right_first
-from heliostat_scheduler.core.sites import could_reach, sites
-from heliostat_scheduler.core.space import WHOLE, NodeSpace
+from heliostat_scheduler.core.sites import by_sites
+from heliostat_scheduler.core.space import WHOLE
 from heliostat_scheduler.core.tree import QueueNode
-from heliostat_scheduler.core.victims import Offers, VictimIndex, by_node_of
+from heliostat_scheduler.core.victims import Offers, VictimIndex
 
 if TYPE_CHECKING:
     from heliostat_scheduler.core.state import State
 
-SiteCost = tuple[int, int, int, int]
 HarmKey = tuple[int, int, int, int, int, int, int, int, str]
-SITES_PER_ROUND = 32
 
 
 class Search:
@@ -318,16 +317,20 @@ class Search:
 
     def _look(self, leaf: QueueNode, own: bool, may: bool) -> Offers:
         """The queue's jobs, one by one."""
-        wish, policy, found = self.wish, self.state.policy, Offers()
-        for victim in self.index.of(leaf, wish.flavor).jobs:
-            found.looked_at += 1
+        wish, policy, idlers, found = self.wish, self.state.policy, self.state.idle, Offers()
+        jobs = self.index.of(leaf, wish.flavor).jobs
+        found.looked_at = len(jobs)
+        if not may and not idlers and not wish.rank and not wish.starved:
+            return found  # it is nobody's turn to give way
+        least = least_beaten(policy, wish.rank) if wish.rank else 0
+        for victim in jobs:
             rec = victim.rec
-            if rec.id == wish.spec.id:
+            if rec.spec.id == wish.spec.id:
                 continue
-            idle = rec.id in self.state.idle
-            if not may and not idle and not self.my_turn(leaf, rec):
+            idle = bool(idlers) and rec.spec.id in idlers
+            if not may and not idle and ((rec.rank < least and not wish.starved) or not self.my_turn(leaf, rec)):
                 continue
-            safe_until, back = victim.safe_until, own and asked_back(wish, rec, self.now_ms)
+            safe_until, back = victim.safe_until, own and bool(rec.behind) and asked_back(wish, rec, self.now_ms)
             if wish.starved or back:
                 safe_until = (rec.running_at or rec.started_at) + min_runtime_ms(rec, policy)
             if safe_until > self.protected_as_of:
@@ -376,7 +379,7 @@ class Search:
         simple = shape.gpu_milli == WHOLE and self.wish.spec.spread == ANY and not self.wish.near
         if simple and not self.book.soon.partial.get(self.wish.flavor):
             return self.greedy(units, lambda: self.fits() is not None)
-        return self.by_sites(units) or right_first(self, units)
+        return by_sites(self, units) or right_first(self, units)
 
     def _below_limit(self, node: QueueNode) -> bool:
         gap = self.book.tree.limit_gap(self.wish.leaf, self.wish.need, "plan")
@@ -408,76 +411,3 @@ class Search:
                 return done()
             left = [unit for index, unit in enumerate(left) if index not in used]
         return True
-
-    # -- tasks that need several devices of one node, one node for all, or one domain
-
-    def by_sites(self, units: list[Unit]) -> bool:
-        """Serve task after task at the site where it costs least; costs are measured once per round."""
-        while self.fits() is None:
-            offers: list[tuple[SiteCost, int, list[Unit]]] = []
-            by_node = by_node_of(units)
-            for index, (nodes, target) in enumerate(sites(self, units)):
-                offer = self._try_site(nodes, target, by_node)
-                if offer is not None and offer[1]:
-                    offers.append((offer[0], index, offer[1]))
-                if len(offers) >= SITES_PER_ROUND:
-                    break
-            offers.sort(key=lambda offer: (offer[0], offer[1]))
-            if not self._accept(offers):
-                return False
-        return True
-
-    def _accept(self, offers: list[tuple[SiteCost, int, list[Unit]]]) -> bool:
-        """Take the offers in order until the wish fits; the first always, later ones while they are still legal and new."""
-        some = False
-        for _, _, units in offers:
-            if some and self.fits() is not None:
-                break
-            taken = set(map(id, self.taken))
-            evicted = {unit.rec.id for unit in self.taken if unit.evict}
-            if any(id(unit) in taken or unit.rec.id in evicted for unit in units):
-                continue
-            before = self.taken.copy()
-            for unit in units:
-                if self.harm(unit) is None:
-                    self.back_to(before)
-                    break
-                self.take(unit)
-            else:
-                some = True
-        return some
-
-    def _try_site(
-        self, nodes: list[NodeSpace], target: int, by_node: dict[str, list[Unit]]
-    ) -> tuple[SiteCost, list[Unit]] | None:
-        if not could_reach(self.wish, nodes, target, by_node):
-            return None
-        local = list(dict.fromkeys(unit for node in nodes for unit in by_node.get(node.id, ())))
-        shape = self.wish.spec.shape
-        before = self.taken.copy()
-
-        def done() -> bool:
-            return sum(node.room(shape) for node in nodes) >= target
-
-        harms: list[int] = []
-        enough = self.greedy(local, done)
-        old = set(before)
-        mine = [unit for unit in self.taken if unit not in old]
-        if enough:
-            for unit in sorted(mine, key=lambda u: (not u.evict, -u.lost)):
-                if unit not in self.taken:  # its job was taken whole instead
-                    continue
-                self.put_back(unit)
-                if not done():
-                    self.take(unit)
-            mine = [unit for unit in self.taken if unit not in old]
-        self.back_to(before)
-        if not enough:
-            return None
-        falls = 0
-        for unit in mine:
-            found = self.harm(unit)
-            harms.append(int(found[0]) if found else int(Harm.PREEMPT))
-            falls += max(0, found[1]) if found else 0
-        cost = (max(harms, default=0), falls, sum(unit.lost for unit in mine), len(mine))
-        return cost, mine

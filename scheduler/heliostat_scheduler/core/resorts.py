@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from heliostat_scheduler.core.harm import Unit
+from heliostat_scheduler.core.sites import by_sites
 
 if TYPE_CHECKING:
     from heliostat_scheduler.core.recovery import Search
@@ -19,7 +20,7 @@ TRIES = 8
 def right_first(search: Search, units: list[Unit]) -> bool:
     """Lower work of the own queue until it may reclaim, then sites."""
     own = [unit for unit in units if unit.leaf is search.wish.leaf and unit.evict]
-    return bool(own) and not search.in_share() and search.greedy(own, search.in_share) and search.by_sites(units)
+    return bool(own) and not search.in_share() and search.greedy(own, search.in_share) and by_sites(search, units)
 
 
 def one_alone(search: Search, units: list[Unit]) -> bool:

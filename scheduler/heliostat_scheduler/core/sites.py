@@ -1,15 +1,22 @@
-"""Where a search looks: sets of nodes that could be cleared for the wish, and whether clearing them could be enough."""
+"""Where a search looks: sets of nodes that could be cleared for the wish, and clearing them one after the other.
+
+For tasks that need several devices of one node, one node for all, or one domain.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from heliostat_scheduler.core.harm import Unit, Wish
+from heliostat_scheduler.core.harm import Harm, Unit, Wish
 from heliostat_scheduler.core.placement import ANY, ONE_NODE
 from heliostat_scheduler.core.space import WHOLE, NodeSpace
+from heliostat_scheduler.core.victims import by_node_of
 
 if TYPE_CHECKING:
     from heliostat_scheduler.core.recovery import Search
+
+SiteCost = tuple[int, int, int, int]
+SITES_PER_ROUND = 32
 
 
 def sites(search: Search, units: list[Unit]) -> list[tuple[list[NodeSpace], int]]:
@@ -47,3 +54,77 @@ def could_reach(wish: Wish, nodes: list[NodeSpace], target: int, by_node: dict[s
             free.update(slot for place in unit.places if place.node == node.id for slot in place.slots)
         devices += len(free) // per_task
     return devices >= target
+
+
+def by_sites(search: Search, units: list[Unit]) -> bool:
+    """Serve task after task at the site where it costs least; costs are measured once per round."""
+    while search.fits() is None:
+        offers: list[tuple[SiteCost, int, list[Unit]]] = []
+        by_node = by_node_of(units)
+        for index, (nodes, target) in enumerate(sites(search, units)):
+            offer = _try_site(search, nodes, target, by_node)
+            if offer is not None and offer[1]:
+                offers.append((offer[0], index, offer[1]))
+            if len(offers) >= SITES_PER_ROUND:
+                break
+        offers.sort(key=lambda offer: (offer[0], offer[1]))
+        if not _accept(search, offers):
+            return False
+    return True
+
+
+def _accept(search: Search, offers: list[tuple[SiteCost, int, list[Unit]]]) -> bool:
+    """Take the offers in order until the wish fits; the first always, later ones while they are still legal and new."""
+    some = False
+    for _, _, units in offers:
+        if some and search.fits() is not None:
+            break
+        taken = set(map(id, search.taken))
+        evicted = {unit.rec.id for unit in search.taken if unit.evict}
+        if any(id(unit) in taken or unit.rec.id in evicted for unit in units):
+            continue
+        before = search.taken.copy()
+        for unit in units:
+            if search.harm(unit) is None:
+                search.back_to(before)
+                break
+            search.take(unit)
+        else:
+            some = True
+    return some
+
+
+def _try_site(
+    search: Search, nodes: list[NodeSpace], target: int, by_node: dict[str, list[Unit]]
+) -> tuple[SiteCost, list[Unit]] | None:
+    if not could_reach(search.wish, nodes, target, by_node):
+        return None
+    local = list(dict.fromkeys(unit for node in nodes for unit in by_node.get(node.id, ())))
+    shape = search.wish.spec.shape
+    before = search.taken.copy()
+
+    def done() -> bool:
+        return sum(node.room(shape) for node in nodes) >= target
+
+    harms: list[int] = []
+    enough = search.greedy(local, done)
+    old = set(before)
+    mine = [unit for unit in search.taken if unit not in old]
+    if enough:
+        for unit in sorted(mine, key=lambda u: (not u.evict, -u.lost)):
+            if unit not in search.taken:  # its job was taken whole instead
+                continue
+            search.put_back(unit)
+            if not done():
+                search.take(unit)
+        mine = [unit for unit in search.taken if unit not in old]
+    search.back_to(before)
+    if not enough:
+        return None
+    falls = 0
+    for unit in mine:
+        found = search.harm(unit)
+        harms.append(int(found[0]) if found else int(Harm.PREEMPT))
+        falls += max(0, found[1]) if found else 0
+    cost = (max(harms, default=0), falls, sum(unit.lost for unit in mine), len(mine))
+    return cost, mine

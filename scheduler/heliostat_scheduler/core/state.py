@@ -11,7 +11,7 @@ import heapq
 
 from heliostat_scheduler.core.book import HOLDING, Book, JobRec, Phase, task_amounts
 from heliostat_scheduler.core.fragmentation import Fragmentation
-from heliostat_scheduler.core.judge import coming_reason, personal_reason, structural_reason
+from heliostat_scheduler.core.judge import coming_reason, judge, personal_reason, structural_reason
 from heliostat_scheduler.core.model import DemandKind, JobSpec, NodeComing, NodePool, Policy, QueueSpec
 from heliostat_scheduler.core.pools import Pool
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
@@ -200,7 +200,7 @@ class State:
         self.book.recount(tree)
         for line in self.waiting.lines.values():
             for group in line.groups.values():
-                group.structural, group.judged_for = structural_reason(self, group.spec), self.structure
+                judge(self, group)
                 group.feasible = group.structural is None
                 if group.feasible:
                     amounts = demand_amounts(group.spec, self.flavors, group.spec.max_tasks * len(group.members))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from heliostat_scheduler.core.book import NodeRec
-from heliostat_scheduler.core.model import NodePool, NodeSpec, TaskShape
+from heliostat_scheduler.core.model import CPU, MEMORY, NodePool, NodeSpec, TaskShape
 from heliostat_scheduler.core.placement import ANY, ONE_NODE
 from heliostat_scheduler.core.space import NodeSpace
 
@@ -41,11 +41,20 @@ class Structure:
             if room[pool.flavor] > 0:
                 kind = (replace(pool.node, id="", slots=(), labels=()), len(pool.node.slots))
                 self.known[kind] = self.known.get(kind, 0) + room[pool.flavor]
+        self.capacity = self._capacity()
         self.flavors = tuple(sorted({kind.flavor for kind, devices in self.known if devices}))
         self.node_flavors = tuple(sorted({kind.flavor for kind, _ in self.known}))
         self._drawing = {kind.flavor for kind, _ in (*self.known, *self.usable) if kind.slot_cpu_milli == 0}
         self._alike: dict[TaskShape, TaskShape] = {}
         self._largest: dict[tuple[TaskShape, str, str, bool], int] = {}
+
+    def _capacity(self) -> dict[str, int]:
+        """What all known nodes sum to."""
+        total: dict[str, int] = {}
+        for (kind, devices), count in self.known.items():
+            for key, amount in ((kind.flavor, devices * 1000), (CPU, kind.cpu_milli), (MEMORY, kind.memory_bytes)):
+                total[key] = total.get(key, 0) + amount * count
+        return total
 
     def largest(self, shape: TaskShape, flavor: str, spread: str, usable: bool) -> int:
         """The largest gang of this shape on nodes of this flavor ('' = any node, for CPU-only tasks)."""

@@ -95,6 +95,8 @@ class QueueTree:
 
     def below_common(self, one: QueueNode, other: QueueNode) -> tuple[tuple[QueueNode, ...], tuple[QueueNode, ...]]:
         """The parts of both chains below their lowest common ancestor, leaf first."""
+        if one.parent is other.parent and one is not other:
+            return (one,), (other,)
         shared = {node.name for node in one.chain} & {node.name for node in other.chain}
         return (
             tuple(node for node in one.chain if node.name not in shared),

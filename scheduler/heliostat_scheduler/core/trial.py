@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from heliostat_scheduler.core import events as ev
 from heliostat_scheduler.core.book import HOLDING, JobRec, Phase
+from heliostat_scheduler.core.bounds import Bounds
 from heliostat_scheduler.core.cycle import Cycle
 from heliostat_scheduler.core.decisions import Discarded, Plan, Preempt, Resize, Stop
 from heliostat_scheduler.core.judge import candidate_flavors
@@ -138,7 +139,8 @@ def _settled(state: State, rec: JobRec, now_ms: int) -> bool:
     before = state.entitled_before
     cycle.share_out()
     state.entitled_before, state.stale = before, False
-    return Settling(state, cycle.victims, Shortage(state)).settled(state.book.leaf_of(rec), group)
+    settling = Settling(Bounds(state, cycle.victims, Shortage(state)))
+    return not settling.worth_a_try(state.book.leaf_of(rec), [group])
 
 
 def pass_time(engine: Engine, job_id: str, why: Reason, now_ms: int) -> Passed:

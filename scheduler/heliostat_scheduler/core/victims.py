@@ -87,6 +87,7 @@ class VictimIndex:
         self._asked: dict[tuple[str, str, tuple[str, ...]], tuple[int, list[QueueNode], int]] = {}
         self._floors: dict[tuple[str, str], tuple[int, int]] = {}
         self._longest: dict[tuple[str, int], tuple[int, int]] = {}
+        self._lendable: dict[str, tuple[int, int]] = {}
         self._over: dict[str, tuple[int, list[QueueNode]]] = {}
 
     def of(self, leaf: QueueNode, flavor: str) -> LeafVictims:
@@ -144,11 +145,51 @@ class VictimIndex:
         known = self._asked.get(at)
         if known is None or known[0] != version:
             leaves = [leaf for leaf in self.over(keys) if leaf is not wish.leaf]
-            tree = self.state.book.tree
-            leaves = [leaf for leaf in leaves if victim_side_over(wish.below(tree, leaf)[1], keys)]
+            leaves = [leaf for leaf in leaves if self._side_over(wish, leaf, keys)]
             most = sum(pool_in(self.state, leaf, wish.flavor).most for leaf in (*leaves, wish.leaf))
             known = self._asked[at] = (version, leaves, most)
         return known[1], known[2]
+
+    def _side_over(self, wish: Wish, leaf: QueueNode, keys: tuple[str, ...]) -> bool:
+        """Whether the other queue is above its own below the common ancestor. (A sibling is its whole side: it was found to be above.)"""
+        if len(keys) == 1 and leaf.parent is wish.leaf.parent:
+            return True
+        return victim_side_over(wish.below(self.state.book.tree, leaf)[1], keys)
+
+    def lendable(self, flavor: str) -> int:
+        """What all queues together could give up to others at the very most, in milli-GPU."""
+        version = self.state.book.version
+        known = self._lendable.get(flavor)
+        if known is None or known[0] != version:
+            total = sum(self._most_of(leaf, flavor) for leaf in self._over_in(flavor))
+            known = self._lendable[flavor] = (version, total)
+        return known[1]
+
+    def _most_of(self, leaf: QueueNode, flavor: str) -> int:
+        """Another queue gives only as long as it is above its own."""
+        pool = pool_in(self.state, leaf, flavor)
+        own = min(leaf.secured.get(flavor, 0), leaf.entitled.get(flavor, 0))
+        return min(pool.most, max(0, leaf.plan.get(flavor, 0) - own) + pool.biggest)
+
+    def contestable(self, flavor: str, priority: int, rank: int) -> int:
+        """What queues above their share could give, without work of this class whose turn it is: of a known rank below this one."""
+        total = 0
+        for leaf in self._over_in(flavor):
+            above = leaf.plan.get(flavor, 0) - leaf.entitled.get(flavor, 0)
+            if above > 0:
+                pool = pool_in(self.state, leaf, flavor)
+                theirs = pool.beaten(priority, 1) - pool.beaten(priority, rank) if rank and leaf.spec.rotate else 0
+                total += min(pool.most - theirs + pool.spare.get(priority, 0), above + pool.biggest)
+        return total
+
+    def overdue(self, flavor: str, priority: int, rank: int) -> int:
+        """What queues could give of what they hold above quota to an equal whose turn it is: work of its class, of this rank or a worse one."""
+        total = 0
+        for leaf in self._over_in(flavor):
+            above = leaf.plan.get(flavor, 0) - leaf.secured.get(flavor, 0)
+            if leaf.spec.rotate and above > 0:
+                total += min(above, pool_in(self.state, leaf, flavor).beaten(priority, rank))
+        return total
 
     def over(self, keys: tuple[str, ...]) -> list[QueueNode]:
         """Queues above their share or guarantee in some of these resources: only they can be reclaimed from."""

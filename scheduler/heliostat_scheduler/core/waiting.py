@@ -62,11 +62,23 @@ class Footprint(NamedTuple):
     spread: str
 
 
+class Choice(NamedTuple):
+    """One flavor that a group may run on. needed: milli-GPU; alike: the shape that stands for all which fit wherever this one does; usable:
+    enough nodes are up for it."""
+
+    flavor: str
+    needed: int
+    alike: TaskShape
+    usable: bool
+
+
 @dataclass(slots=True)
 class Group:
     """Identical waiting jobs, in order. `reason` is why the first (hence each) does not start; `answer` is what it is made of.
 
     shared: another copy of the state has the same list of members, so whoever changes it takes one of his own.
+    structural, choices, asks, core: what follows from its shape and the nodes there are (`judged_for`); asks: what a head takes out of its
+    queue on its first flavor; core: whether some of it may never be evicted.
     """
 
     signature: Signature
@@ -77,13 +89,16 @@ class Group:
     feasible: bool = True
     structural: Reason | None = None
     judged_for: object = None
+    choices: tuple[Choice, ...] = ()
+    asks: Amounts = ()
+    core: bool = False
     shared: bool = False
 
     def twin(self) -> Group:
         self.shared = True
         return Group(
             self.signature, self.spec, self.members, self.answer, self.fresh, self.feasible, self.structural,
-            self.judged_for, True,
+            self.judged_for, self.choices, self.asks, self.core, True,
         )  # fmt: skip
 
     def add(self, key: OrderKey) -> None:
