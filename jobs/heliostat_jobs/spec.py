@@ -41,13 +41,20 @@ class BadModel(ValueError):
     """model.json cannot be used; says which field and why."""
 
 
+Scalar = bool | int | float | str
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One input or output of a model. shape: the first dimension is the batch, -1; others are sizes, or -1 for any."""
+    """One input or output of a model. shape: the first dimension is the batch, -1; others are sizes, or -1 for any.
+
+    example: the values of one row of an input, in order, each -1 taken as 1; what a model is tried with that cannot answer zeros or "".
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
+    example: tuple[Scalar, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.name or len(self.name) > 200 or not self.name.isprintable():
@@ -56,6 +63,23 @@ class Tensor:
             raise BadModel(f"signature: {self.name}: dtype {self.dtype!r} is none of {', '.join(sorted(DTYPES))}")
         if not self.shape or self.shape[0] != -1 or any(size != -1 and size < 1 for size in self.shape):
             raise BadModel(f"signature: {self.name}: shape {list(self.shape)} must begin with -1 (the batch)")
+        if self.example is not None:
+            self._check_example(self.example)
+
+    def _check_example(self, example: tuple[Scalar, ...]) -> None:
+        size = math.prod(max(1, size) for size in self.shape[1:])
+        if len(example) != size:
+            raise BadModel(
+                f"signature: {self.name}: example has {len(example)} values; one row of {list(self.shape)} has {size}"
+            )
+        fits: tuple[type, ...] = (float, int)
+        fits = {"BOOL": (bool,), "BYTES": (str,)}.get(self.dtype, (int,) if "INT" in self.dtype else fits)
+        if not all(type(value) in fits and (type(value) is not float or math.isfinite(value)) for value in example):
+            raise BadModel(f"signature: {self.name}: example has a value that is no {self.dtype}")
+
+    def to_json(self) -> dict[str, Any]:  # Any: JSON
+        row: dict[str, Any] = {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
+        return row if self.example is None else {**row, "example": list(self.example)}
 
     @classmethod
     def read(cls, body: Any) -> Tensor:  # Any: JSON
@@ -63,7 +87,10 @@ class Tensor:
         numbers = isinstance(shape, list) and all(type(size) is int for size in shape)
         if not numbers or not isinstance(body.get("name"), str) or not isinstance(body.get("dtype"), str):
             raise BadModel("signature: each input and output needs name, dtype and shape (a list of whole numbers)")
-        return cls(body["name"], body["dtype"], tuple(body["shape"]))
+        example = body.get("example")
+        if example is not None and not isinstance(example, list):
+            raise BadModel(f"signature: {body['name']}: example must be a list, the values of one row")
+        return cls(body["name"], body["dtype"], tuple(body["shape"]), None if example is None else tuple(example))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +117,7 @@ class Signature:
         return cls(tensors[0], tensors[1], body.get("allow_nan", False))
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON
-        rows = [
-            [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in ts]
-            for ts in (self.inputs, self.outputs)
-        ]
+        rows = [[tensor.to_json() for tensor in tensors] for tensors in (self.inputs, self.outputs)]
         return {"inputs": rows[0], "outputs": rows[1], "allow_nan": self.allow_nan}
 
 

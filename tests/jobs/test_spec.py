@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,17 @@ def signature(shape: object = (-1, 4), dtype: str = "FP32", **more: object) -> d
     return {"inputs": [tensor], "outputs": [tensor], **more}
 
 
+def exemplified(dtype: str, example: object) -> dict[str, object]:
+    tensor = {"name": "x", "dtype": dtype, "shape": [-1, 2], "example": example}
+    return {**signature([-1, 4]), "inputs": [tensor]}
+
+
+@pytest.mark.parametrize(("dtype", "example"), [("FP32", [1, 2.5]), ("BYTES", ["a", "b"]), ("BOOL", [True, False])])
+def test_an_example_is_kept(dtype: str, example: list[object]) -> None:
+    assert Signature.read(exemplified(dtype, example)).to_json()["inputs"][0]["example"] == example
+    assert "example" not in Signature.read(signature([-1, 4])).to_json()["inputs"][0]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -101,6 +113,11 @@ def signature(shape: object = (-1, 4), dtype: str = "FP32", **more: object) -> d
         pytest.param(card(signature={**signature(), "inputs": []}), "inputs", id="no inputs"),
         pytest.param(card(signature={**signature(), "outputs": signature()["inputs"] * 2}), "own", id="a name twice"),  # type: ignore[operator]
         pytest.param(card(signature=signature(allow_nan="no")), "allow_nan", id="a flag that is a word"),
+        pytest.param(card(signature=exemplified("FP32", 1.0)), "list", id="an example that is no list"),
+        pytest.param(card(signature=exemplified("FP32", [1.0])), "one row", id="an example of another size"),
+        pytest.param(card(signature=exemplified("FP32", [1, math.nan])), "FP32", id="an example that is no number"),
+        pytest.param(card(signature=exemplified("INT8", [1, True])), "INT8", id="an example with a flag for a number"),
+        pytest.param(card(signature=exemplified("BYTES", ["a", 1])), "BYTES", id="an example with a number for a text"),
         pytest.param(card(skops_trusted="all"), "skops_trusted", id="trust that is no list"),
     ],
 )

@@ -193,6 +193,22 @@ def test_an_estimator_gets_texts_not_bytes(tmp_path: Path) -> None:
     assert to_json(predict(texts(["red"], ["blue"]))["label"]) == ["r", "b"]
 
 
+def test_a_model_that_knows_only_its_own_categories_is_tried_with_the_signatures_example(tmp_path: Path) -> None:
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+    from sklearn.tree import DecisionTreeClassifier
+
+    model = make_pipeline(OneHotEncoder(), DecisionTreeClassifier(random_state=0))
+    model.fit(np.array([["red", "s"], ["blue", "l"]], dtype=np.object_), ["r", "b"])
+    without = Signature((TensorSpec("x", "BYTES", (-1, 2)),), LABEL)
+    with pytest.raises(ValueError, match="unknown categories"):
+        attempt(estimator(tmp_path, model, without), without)
+    signature = Signature((TensorSpec("x", "BYTES", (-1, 2), ("red", "s")),), LABEL)
+    predict = estimator(tmp_path, model, signature)
+    attempt(predict, signature)
+    assert to_json(predict(texts(["red", "s"], ["blue", "l"]))["label"]) == ["r", "b"]
+
+
 def test_columns_of_texts_and_numbers_are_put_side_by_side(tmp_path: Path) -> None:
     from sklearn.compose import make_column_transformer
     from sklearn.pipeline import make_pipeline

@@ -13,6 +13,7 @@ class Tensor(Shape):
     name: str
     dtype: str
     shape: list[int]
+    example: list[bool | int | float | str] | None = Field(None, exclude_if=lambda example: example is None)
 
 
 class Signature(Shape):

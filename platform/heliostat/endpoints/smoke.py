@@ -1,6 +1,6 @@
 """The smoke request: a real inference through the endpoint's own door, pinned to one version, before traffic may follow.
 
-It speaks the Open Inference Protocol with one row of zeros, as the signature says. Whoever answers it with outputs has loaded
+It speaks the Open Inference Protocol with one row: the signature's example, or zeros. Whoever answers it with outputs has loaded
 the model, knows the gateway, and computes. A door that is not there yet says nothing about the version: Serve's proxies and gateways
 hear of a new route a moment after it was put, later on a busy machine, so the request is repeated for a while.
 """
@@ -25,7 +25,6 @@ NO_DOOR = frozenset((404, 502, 503, 504))
 """What a proxy or a gateway answers that does not know the route or the version yet, or has just lost its replica."""
 DOOR_TRIES = 40
 DOOR_PAUSE_S = 0.5
-INTEGERS = ("INT", "UINT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class SmokeRequest:
         return {"Authorization": f"Bearer {self.key}", PIN_HEADER: version_label(self.number)}
 
     def body(self) -> dict[str, Any]:  # Any: JSON
-        return {"inputs": [_zeros(tensor) for tensor in Signature.from_json(self.signature).inputs]}
+        return {"inputs": [_row(tensor) for tensor in Signature.from_json(self.signature).inputs]}
 
 
 Pause = Callable[[float], None]
@@ -125,17 +124,6 @@ class SmokeDesk:
         self._pool.submit(work)
 
 
-def _zeros(tensor: TensorSpec) -> dict[str, Any]:  # Any: JSON
+def _row(tensor: TensorSpec) -> dict[str, Any]:  # Any: JSON
     shape = [1 if size == -1 else size for size in tensor.shape]
-    count = 1
-    for size in shape:
-        count *= size
-    return {"name": tensor.name, "datatype": tensor.dtype, "shape": shape, "data": [_zero(tensor.dtype)] * count}
-
-
-def _zero(dtype: str) -> Any:  # Any: JSON
-    if dtype == "BOOL":
-        return False
-    if dtype == "BYTES":
-        return ""
-    return 0 if dtype.startswith(INTEGERS) else 0.0
+    return {"name": tensor.name, "datatype": tensor.dtype, "shape": shape, "data": tensor.row()}

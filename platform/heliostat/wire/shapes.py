@@ -394,6 +394,7 @@ class TensorJson(TypedDict, total=False):
     name: str
     dtype: str
     shape: list[int]
+    example: list[bool | int | float | str] | None
 
 
 class SignatureJson(TypedDict, total=False):

@@ -44,15 +44,12 @@ def _together(predict: Predict, inputs: Tensors) -> None:
 
 
 def _example(signature: Signature, rows: int) -> Tensors:
-    return {tensor.name: _zeros(tensor, rows) for tensor in signature.inputs}
+    return {tensor.name: _rows(tensor, rows) for tensor in signature.inputs}
 
 
-def _zeros(spec: TensorSpec, rows: int) -> Array:
+def _rows(spec: TensorSpec, rows: int) -> Array:
+    """That many rows alike."""
     shape = tuple(1 if size == -1 else size for size in spec.shape)
-    if spec.batched:
-        shape = (rows, *shape[1:])
-    if spec.dtype == "BYTES":
-        array = np.empty(shape, dtype=np.object_)
-        array.fill(b"")
-        return array
-    return np.zeros(shape, dtype=NUMPY[spec.dtype])
+    values = [value.encode() if isinstance(value, str) else value for value in spec.row()]
+    array = np.array(values, dtype=NUMPY[spec.dtype] if spec.dtype != "BYTES" else np.object_).reshape(shape)
+    return np.repeat(array, rows, axis=0) if spec.batched else array

@@ -64,6 +64,8 @@ def _read(kind: Any, value: Any, where: str) -> Any:  # Any: a type, and JSON
         return dict(value)
     if isinstance(kind, type) and issubclass(kind, Plain):
         return kind.from_json(value, where)
+    if kind is object:
+        return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):

@@ -5,6 +5,7 @@ It is read from `model.json` files too, into which people and newer jobs may wri
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,6 +25,8 @@ class TensorSpec(Plain):
     name: str
     dtype: str
     shape: tuple[int, ...]
+    example: tuple[object, ...] | None = None
+    """The values of one row, in order, for trials and smoke requests; the registry has checked them. None: zeros, or empty texts."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -33,9 +36,26 @@ class TensorSpec(Plain):
         if any(size == 0 or size < -1 for size in self.shape):
             raise SpecError(f"Tensor {self.name}: a dimension of {list(self.shape)} is neither positive nor -1.")
 
+        if self.example is not None and len(self.example) != self.row_size:
+            raise SpecError(
+                f"Tensor {self.name}: its example has {len(self.example)} values, a row has {self.row_size}."
+            )
+
     @property
     def batched(self) -> bool:
         return bool(self.shape) and self.shape[0] == -1
+
+    @property
+    def row_size(self) -> int:
+        """Elements of one row (of all, where nothing is batched); each -1 counts as 1."""
+        return math.prod(max(1, size) for size in self.shape)
+
+    def row(self) -> list[object]:
+        """A made-up row: the example, or zeros. BYTES are texts."""
+        if self.example is not None:
+            return list(self.example)
+        nothing: object = {"BOOL": False, "BYTES": ""}.get(self.dtype, 0 if "INT" in self.dtype else 0.0)
+        return [nothing] * self.row_size
 
 
 @dataclass(frozen=True)

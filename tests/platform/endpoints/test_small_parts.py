@@ -63,6 +63,17 @@ def test_a_smoke_request_is_one_row_of_zeros() -> None:
     ]
 
 
+def test_a_smoke_request_sends_the_signatures_example() -> None:
+    inputs = [
+        {"name": "c", "dtype": "BYTES", "shape": [-1, 1], "example": ["red"]},
+        {"name": "n", "dtype": "FP32", "shape": [-1, 2], "example": [1, 2.5]},
+        {"name": "old", "dtype": "INT8", "shape": [-1], "example": None},
+    ]
+    signature = {"inputs": inputs, "outputs": [{"name": "y", "dtype": "FP32", "shape": [-1]}]}
+    body = SmokeRequest("http://h:1", "e", 2, "m", signature, "hk_x").body()
+    assert [tensor["data"] for tensor in body["inputs"]] == [["red"], [1, 2.5], [0]]
+
+
 def smoke(*answers: httpx.Response | Exception) -> tuple[str, int, list[float]]:
     """What became of it, how many answers it took, and the pauses; the last answer is repeated."""
     given, pauses = list(answers), list[float]()
