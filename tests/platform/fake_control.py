@@ -106,8 +106,8 @@ class FakeControl:
             job_id, {"job_id": job_id, "code": None, "blockers": [], "remedies": [], "facts": {}}
         )
 
-    def whatif_submit(self, spec: JobSpec) -> dict[str, Any]:
-        return {"job_id": spec.id, "starts_now": True, "tasks": spec.min_tasks}
+    def whatif_submit(self, spec: JobSpec, held: bool = False) -> dict[str, Any]:
+        return {"job_id": spec.id, "starts_now": not held, "tasks": spec.min_tasks}
 
     def cluster(self) -> dict[str, Any]:
         return {"nodes": self.nodes, "ray": {"up": True}, "bridge": {"up": self.bridge_up}, "control": {}}

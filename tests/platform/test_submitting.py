@@ -218,6 +218,16 @@ async def test_a_plan_stores_nothing(house: House, client: httpx.AsyncClient, bo
     assert stored(house) == 0
 
 
+async def test_a_plan_is_refused_and_held_like_a_submission(
+    house: House, client: httpx.AsyncClient, body: Body
+) -> None:
+    held = await client.post("/api/v1/jobs?plan=true", json=body(hold=True))
+    assert held.json()["starts_now"] is False
+    refused = await client.post("/api/v1/jobs?plan=true", json=body(after=["nobody"]))
+    assert (refused.status_code, refused.json()["code"]) == (404, "unknown_job")
+    assert stored(house) == 0
+
+
 async def test_a_held_job_waits_for_its_release(client: httpx.AsyncClient, body: Body) -> None:
     job = (await client.post("/api/v1/jobs", json=body(hold=True))).json()
     assert job["state"] == "held"

@@ -105,6 +105,8 @@ def report(doors: TheDoors, _caller: Caller, queue: str | None = None) -> Json:
     """How well past estimates held: of each job the first one, against when it started. `calibration`: how many started within it."""
     with doors.store.read() as session:
         rows = knowledge.scored(session, queue)
+    if queue and not rows:
+        doors.control.explain_queue(queue)  # refuses a queue that there is not
     queues = sorted({row.queue for row in rows})
     return {
         "all": summary(rows),

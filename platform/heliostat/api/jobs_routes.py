@@ -22,7 +22,7 @@ from heliostat.api.problems import Problem
 from heliostat.store import audit, events, jobs
 from heliostat.store.jobs import JobFilter
 from heliostat.store.tables import Job, Metric
-from heliostat.submission import Accepted, Asked, accept, enter
+from heliostat.submission import Accepted, Asked, accept, check_dependencies, enter
 
 router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"], responses=PROBLEMS)
 MAX_PAGE = 500
@@ -85,7 +85,10 @@ def asked_of(body: models.JobSubmission) -> Asked:
 
 
 def _plan(doors: Doors, accepted: Accepted, caller: Principal) -> Response:
-    told = doors.control.whatif_submit(jobs.core_spec(jobs.as_added(accepted.values)))
+    with doors.store.read() as session:
+        check_dependencies(session, caller, accepted.after)
+    held = accepted.values["state"] == "held"
+    told = doors.control.whatif_submit(jobs.core_spec(jobs.as_added(accepted.values)), held)
     with doors.store.read() as session:
         hidden = foreign_jobs(session, named_in(told), caller)
     return Response(json.dumps(masked(told, hidden)), media_type="application/json")

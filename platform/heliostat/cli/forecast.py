@@ -52,6 +52,8 @@ def whatif(
     asked["job"] = None if job_file is None else _document(job_file)
     asked["policy"] = None if policy_file is None else _document(policy_file)
     asked["queues"] = "" if queue_file is None else queue_file.read_text(encoding="utf-8")
+    if not any(asked.values()):
+        raise BadRequest("Nothing to change was named.", remedy="See: helio whatif --help")
     client = app.client()
     first_s = seconds(horizon, "--horizon") or FIRST_S
     told = client.whatif(**asked, horizon=first_s)

@@ -58,7 +58,6 @@ def submit(
     asked["priority"] = priority_value(given["priority"])
     client = app.client()
     if plan:
-        asked.pop("hold")
         return _show_plan(app, client.plan(command, **asked), as_json)
     job = client.submit(command, **asked)
     if not (wait or follow):
@@ -103,7 +102,8 @@ def _show_plan(app: App, plan: dict[str, Any], as_json: bool) -> int:
     for line in plan_lines(plan, app.now()):
         show(line)
     for remedy in plan.get("remedies") or []:
-        typed = f"helio submit {remedy['options']} ..." if remedy.get("options") else remedy.get("command")
+        again = f"helio submit {remedy['options']} ..." if remedy.get("options") else ""
+        typed = " && ".join(part for part in (remedy.get("command"), again) if part)
         show(f"  {remedy.get('text', '')}" + (f"\n      {typed}" if typed else ""))
     return ExitCode.OK
 

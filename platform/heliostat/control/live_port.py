@@ -115,13 +115,13 @@ class LivePort:
             raise ControlError("busy", "This control plane has no forecasting process.")
         return self._forecaster.ask(question, patience_s)
 
-    def whatif_submit(self, spec: JobSpec) -> dict[str, Any]:  # Any: JSON
+    def whatif_submit(self, spec: JobSpec, held: bool = False) -> dict[str, Any]:  # Any: JSON
         if self._forecaster is not None and self._forecaster.ready:
-            return self._forecaster.ask({"ask": "plan", "job": codec.encode(spec)}, PLAN_S)
+            return self._forecaster.ask({"ask": "plan", "job": codec.encode(spec), "held": held}, PLAN_S)
         now_ms = self._loop.parts.clock.now_ms()
         with self._loop.engine_lock:
             engine = self._loop.engine.fork()
-        return explaining.of_submission(engine, spec, now_ms)
+        return explaining.of_submission(engine, spec, now_ms, held)
 
     def queue_usage(self) -> list[dict[str, Any]]:  # Any: JSON
         with self._loop.engine_lock:

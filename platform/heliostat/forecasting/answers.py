@@ -50,7 +50,7 @@ def of_verdict(
 def _shift(shift: Shift, verdict: Verdict, bands: Mapping[str, Band]) -> Json:
     band = bands.get(shift.job_id)
     return {
-        "job": "(new)" if shift.job_id == verdict.new_job else shift.job_id,
+        "job": _named(shift.job_id, verdict),
         "queue": shift.queue,
         "before": time_of(shift.before_ms),
         "after": time_of(shift.after_ms),
@@ -72,13 +72,20 @@ def _change(shift: Shift, verdict: Verdict) -> str:
 
 def _loser(loser: Loser, verdict: Verdict) -> Json:
     return {
-        "job": loser.job_id,
+        "job": _named(loser.job_id, verdict),
         "queue": loser.queue,
         "times": loser.times,
         "first": time_of(loser.first_ms),
         "code": loser.code,
-        "for": "(new)" if loser.beneficiary == verdict.new_job else loser.beneficiary,
+        "for": _named(loser.beneficiary, verdict),
     }
+
+
+def _named(job_id: str, verdict: Verdict) -> str:
+    """(new): the job that is asked about. (to come): one like those of the last day, which nobody has submitted."""
+    if job_id and job_id == verdict.new_job:
+        return "(new)"
+    return "(to come)" if job_id.startswith("~") else job_id
 
 
 def _by_queue(shifts: list[Shift]) -> list[Json]:

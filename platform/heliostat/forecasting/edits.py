@@ -8,7 +8,7 @@ from typing import Any
 
 from heliostat_scheduler.core import codec
 from heliostat_scheduler.core.engine import Engine
-from heliostat_scheduler.core.events import Event
+from heliostat_scheduler.core.events import Event, IllegalEvent
 from heliostat_scheduler.core.model import JobSpec, Policy
 from heliostat_scheduler.forecast import whatif
 from heliostat_scheduler.forecast.whatif import BadEdit
@@ -22,12 +22,11 @@ def events_of(engine: Engine, asked: dict[str, Any], flavors: tuple[str, ...]) -
     """All edits of one question, in a fixed order: queues and policy, nodes, cancellations, the new job."""
     found: list[Event] = []
     if asked.get("queues"):
-        from heliostat.queuefile import parse  # YAML: only where a file came along
-
-        found += whatif.set_queues(parse(str(asked["queues"])).to_core(flavors))
+        found += _queues(engine, str(asked["queues"]), flavors)
     quotas = [str(text) for text in asked.get("quota") or ()]
     if quotas:
-        found += _quotas(engine, found, quotas)
+        coming = {match["flavor"] for text in asked.get("nodes") or () if (match := NODES.match(str(text)))}
+        found += _quotas(engine, found, quotas, {*flavors, *coming})
     if asked.get("policy"):
         found += whatif.set_policy(_policy(engine, dict(asked["policy"])))
     for text in asked.get("nodes") or ():
@@ -41,8 +40,20 @@ def events_of(engine: Engine, asked: dict[str, Any], flavors: tuple[str, ...]) -
     return found
 
 
-def _quotas(engine: Engine, before: list[Event], texts: list[str]) -> list[Event]:
-    """Several quotas are one change of the queues; behind a new queue file they change that."""
+def _queues(engine: Engine, text: str, flavors: tuple[str, ...]) -> list[Event]:
+    """Another queue file, if it can be used and has a place for every job."""
+    from heliostat.queuefile import BadQueueFile, parse  # YAML: only where a file came along
+
+    try:
+        events = whatif.set_queues(parse(text).to_core(flavors))
+        engine.branch().apply(events[0], engine.state.now_ms)
+    except (BadQueueFile, IllegalEvent) as error:
+        raise BadEdit(f"the queue file cannot be used: {error}") from error
+    return events
+
+
+def _quotas(engine: Engine, before: list[Event], texts: list[str], flavors: set[str]) -> list[Event]:
+    """Several quotas are one change of the queues; behind a new queue file they change that. flavors: of nodes, also of those to come."""
     copy = engine.fork() if len(texts) > 1 or before else engine
     for event in before:
         copy.apply(event, engine.state.now_ms)
@@ -51,6 +62,8 @@ def _quotas(engine: Engine, before: list[Event], texts: list[str]) -> list[Event
         match = QUOTA.match(text)
         if match is None:
             raise BadEdit(f"quota {text}: write QUEUE=GPUS or QUEUE=GPUS:FLAVOR")
+        if match["flavor"] and match["flavor"] not in flavors:
+            raise BadEdit(f"quota {text}: no node has this flavor; flavors: {', '.join(sorted(flavors))}")
         events = whatif.set_quota(copy, match["queue"], float(match["gpus"]), match["flavor"] or "")
         if copy is not engine:
             copy.apply(events[0], engine.state.now_ms)
@@ -67,6 +80,11 @@ def _nodes(engine: Engine, text: str) -> list[Event]:
     return whatif.add_nodes(engine, count, match["flavor"], int(match["gpus"] or DEFAULT_GPUS))
 
 
+def _yaml(value: object) -> str:
+    """As somebody would write it in the file."""
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
 def _policy(engine: Engine, asked: dict[str, Any]) -> Policy:  # Any: JSON
     """The policy in force with the named fields changed."""
     known = {field.name: getattr(engine.state.policy, field.name) for field in fields(Policy)}
@@ -74,5 +92,5 @@ def _policy(engine: Engine, asked: dict[str, Any]) -> Policy:  # Any: JSON
         if name not in known or name == "extra":
             raise BadEdit(f"the policy has no field {name}; fields: {', '.join(sorted(set(known) - {'extra'}))}")
         if type(value) is not type(known[name]):
-            raise BadEdit(f"policy field {name} must be like {known[name]!r}, not {value!r}")
+            raise BadEdit(f"policy field {name} must be like {_yaml(known[name])}, not {_yaml(value)}")
     return replace(engine.state.policy, **asked)

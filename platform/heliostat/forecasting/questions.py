@@ -13,6 +13,7 @@ from typing import Any
 from heliostat_scheduler.core import Engine, codec
 from heliostat_scheduler.core.events import Event, JobSubmitted
 from heliostat_scheduler.core.model import JobSpec
+from heliostat_scheduler.core.reasons import Reason, ReasonCode
 from heliostat_scheduler.estimate.expectation import Expectations
 from heliostat_scheduler.forecast import (
     Correction,
@@ -42,6 +43,7 @@ REFRESH_BUDGET_S = 20.0
 PLAN_BUDGET_S = 4.0
 BAND_BUDGET_S = 4.0
 EXPLAIN_BUDGET_S = 3.0
+NEEDS_SOMEBODY = frozenset({ReasonCode.HELD, ReasonCode.NEVER_FITS, ReasonCode.FLAVOR_MISMATCH})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +76,18 @@ def possible(
     )
 
 
+def waits_for_somebody(why: Reason | None) -> bool:
+    """Whether the job never starts unless somebody changes it or lets it go: then there is no estimate."""
+    if why is None:
+        return False
+    return why.code in NEEDS_SOMEBODY or (why.code is ReasonCode.DEPENDENCY_WAIT and bool(why.fact("outcome")))
+
+
 def refresh(engine: Engine, known: Known, now_ms: int) -> Json:
     """An estimate for every waiting job: as computed (`raw`) and as told. Waits in milliseconds from `made_ms`."""
     began = time.monotonic()
-    jobs = [spec.id for spec in waiting_jobs(engine)]
-    courses = possible(engine, known, now_ms, HORIZON_MS, REFRESH_BUDGET_S, frozenset(jobs))
+    jobs = [spec.id for spec in waiting_jobs(engine) if not waits_for_somebody(engine.reason(spec.id))]
+    courses = [] if not jobs else possible(engine, known, now_ms, HORIZON_MS, REFRESH_BUDGET_S, frozenset(jobs))
     rows = []
     for raw in estimates(courses, jobs):
         told = known.correction.correct(raw)
@@ -124,9 +133,10 @@ def whatif(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
 def plan(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
     """What would happen to this job if it were submitted now: where, when, at what cost, and what would make it start sooner."""
     spec: JobSpec = codec.decode(JobSpec, asked["job"])
-    told = explaining.of_submission(engine, spec, now_ms)
+    held = bool(asked.get("held"))
+    told = explaining.of_submission(engine, spec, now_ms, held)
     copy = engine.branch()
-    copy.apply(JobSubmitted(spec), now_ms)
+    copy.apply(JobSubmitted(spec, held=held), now_ms)
     courses = possible(copy, known, now_ms, HORIZON_MS, PLAN_BUDGET_S, frozenset({spec.id}))
     (raw,) = estimates(courses, [spec.id])
     now = Estimate(spec.id, spec.queue, 0, 0, len(courses))
@@ -137,11 +147,19 @@ def plan(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
 
 
 def _for_submission(remedy: Json, job_id: str) -> Json:
-    """A change of a job that is not submitted yet is other options of the submission."""
-    verb, _, rest = remedy["command"].partition(f" {job_id} ")
-    if verb == "helio edit":
-        return {**remedy, "command": "", "options": rest}
-    return {**remedy, "options": f"--priority {rest}"} if verb == "helio priority" else remedy
+    """A change of a job that is not submitted yet is other options of the submission; what is done to others stays a command."""
+    others, options = [], {}
+    for step in remedy["command"].split(" && "):
+        words = step.split()
+        if words[2:3] != [job_id]:
+            others.append(step)
+        elif words[1] == "priority":
+            options["--priority"] = words[3]
+        elif words[1] == "edit":
+            given = [word for word in words[3:] if word != "--no-after"]
+            options |= dict(zip(given[::2], given[1::2], strict=True))
+    typed = " ".join(f"{name} {value}" for name, value in options.items())
+    return {**remedy, "command": " && ".join(others), "options": typed}
 
 
 def _eta(eta: Estimate, now_ms: int) -> Json:

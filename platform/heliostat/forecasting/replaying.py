@@ -54,6 +54,10 @@ def replay(session: Session, first: int | None = None, last: int | None = None) 
             told["cycles" if cycle >= first else "skipped"] += 1
             told["to"] = cycle
         session.expunge_all()
+    if not told["cycles"]:
+        newest = session.execute(select(DecisionLog.cycle).order_by(DecisionLog.cycle.desc()).limit(1)).scalar()
+        known = "no cycle is recorded yet" if newest is None else f"cycles {lowest} to {newest} are recorded"
+        told["why"] = f"{known}, none from {first} to {'the newest' if last is None else last}"
     return {**told, "took_s": _since(began)}
 
 

@@ -75,6 +75,7 @@ class Worker:
         self._refreshed_at = 0.0
         self._again_s = AGAIN_S
         self._refreshed_cycle = -1
+        self._estimated = False
         self._expecting = Expecting(read)
         self._measuring = Measuring(read)
         self._next_expect = 0.0
@@ -176,6 +177,9 @@ class Worker:
             return  # what was committed was no decision: our own estimates, for example
         self._refreshed_at, self._refreshed_cycle = now, self._mirror.cycle
         if not self._mirror.engine.state.waiting.keys:
+            if self._estimated:  # the last job that waited was held, perhaps: what it was told holds no longer
+                self._estimated = False
+                self._say({"id": 0, "answer": {"made_ms": self._mirror.at_ms, "estimates": [], "took_s": 0.0}})
             return
         self._refreshing = True
         now_ms = max(self._now_ms(), self._mirror.at_ms)
@@ -212,6 +216,7 @@ class Worker:
             took_s = float(answer.get("answer", {}).get("took_s", 0.0))
             self._next_refresh = time.monotonic() + max(PAUSE_S, SHARE * took_s)
             self._refreshed_at = time.monotonic()
+            self._estimated = bool(answer.get("answer", {}).get("estimates"))
             self._again_s = max(until_overdue(answer.get("answer", {}).get("estimates", ())), QUIET_SHARE * took_s)
         self._say(answer)
 

@@ -154,6 +154,9 @@ def _story(story: list[dict[str, Any]]) -> list[str]:  # Any: JSON
 def _untold(explanation: ExplanationJson) -> str:
     if explanation.get("state") in TERMINAL_STATES:
         return f"It is over. How it went: helio ps {explanation.get('job_id')}"
+    small = any(check["name"] == "at its largest size" and not check["ok"] for check in explanation.get("checks") or [])
+    if small and explanation.get("state") == "running" and explanation.get("growth") is None:
+        return "Nothing holds it back. A program of this kind keeps the size that it started with."
     return "Nothing holds it back."
 
 
@@ -161,7 +164,9 @@ def facts_text(facts: Mapping[str, int | str]) -> str:
     """`needs 2 GPU, free 1 GPU, ...`: amounts have the unit of the fact `resource`, other numbers the one in their name."""
     resource = str(facts.get("resource", ""))
     return ", ".join(
-        _fact(name, value, resource) for name, value in facts.items() if name != "resource" or len(facts) == 1
+        _fact(name, value, resource)
+        for name, value in facts.items()
+        if value != "" and (name != "resource" or len(facts) == 1)
     )
 
 

@@ -12,13 +12,16 @@ from heliostat.render.table import table
 Json = Mapping[str, Any]  # Any: JSON
 BAR = 40
 SHOWN = 25
+NEEDS_SOMEBODY = frozenset({"Held", "NeverFits", "FlavorMismatch"})
+"""A job with such a reason does not start by itself: there is no time to tell."""
 
 
 def plan_lines(plan: Json, now: datetime) -> list[str]:
     """Where, when and at what cost: the lines under the first one of `helio submit --plan`."""
     lines = []
     eta = plan.get("eta") or {}
-    if not plan.get("starts_now") and not plan.get("estimated_start") and (eta.get("p50") or eta.get("samples")):
+    known = eta.get("p50") or (eta.get("samples") and (plan.get("reason") or {}).get("code") not in NEEDS_SOMEBODY)
+    if not plan.get("starts_now") and not plan.get("estimated_start") and known:
         lines.append(f"  when   {_in(eta.get('p50'), now)}; in 9 of 10 cases {_in(eta.get('p90'), now)}")
     if plan.get("nodes"):
         lines.append(f"  where  {', '.join(plan['nodes'])}")

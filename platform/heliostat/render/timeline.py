@@ -32,7 +32,7 @@ def timeline_text(told: Json, width: int, job: str | None = None) -> str:
         lines.append(f"{_label(slot):<{LABEL}.{LABEL}} {_row(mine, letters, begin, end, columns, step_s)}")
     lines.append("")
     lines += [f"  {letter}  {name}" for name, letter in _named(letters, spans)]
-    lines += ["", *changes_of(spans, letters, job)]
+    lines += ["", *(changes_of(spans, letters, job) or [f"  {job} held no slot in this time."])]
     return "\n".join(lines)
 
 
@@ -83,7 +83,7 @@ def changes_of(
         if span["to"] is not None:
             told.setdefault((span["to"], span["job"], "-"), []).append(span)
     lines = []
-    for (at, name, sign), mine in sorted(told.items()):
+    for (at, name, sign), mine in sorted(told.items(), key=lambda item: (item[0][0], item[0][2] == "+", item[0][1])):
         why = mine[0]["opened"] if sign == "+" else mine[0]["closed"]
         moment = parse_time(at)
         code = f" ({why['code']})" if why and why["code"] else ""

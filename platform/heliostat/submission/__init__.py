@@ -3,6 +3,6 @@
 from heliostat.submission.capacity import Capacity, capacity_of
 from heliostat.submission.deciding import Accepted, accept
 from heliostat.submission.request import Asked, Refused
-from heliostat.submission.storing import enter
+from heliostat.submission.storing import check_dependencies, enter
 
-__all__ = ["Accepted", "Asked", "Capacity", "Refused", "accept", "capacity_of", "enter"]
+__all__ = ["Accepted", "Asked", "Capacity", "Refused", "accept", "capacity_of", "check_dependencies", "enter"]

@@ -29,7 +29,7 @@ def enter(session: Session, accepted: Accepted, principal: Principal, *, request
     if not project_exists(session, project):
         raise unknown_project(project)
     _check_packages(session, project, accepted.packages, principal)
-    _check_dependencies(session, principal, accepted.after)
+    check_dependencies(session, principal, accepted.after)
     jobs.add(session, dict(values))
     events.append(
         session,
@@ -76,7 +76,7 @@ def _check_packages(session: Session, project: str, names: tuple[str, ...], prin
             )
 
 
-def _check_dependencies(session: Session, principal: Principal, after: tuple[str, ...]) -> None:
+def check_dependencies(session: Session, principal: Principal, after: tuple[str, ...]) -> None:
     for name in after:
         project = session.execute(select(Job.project).where(Job.id == name)).scalar()
         if project is None or not principal.sees(project):

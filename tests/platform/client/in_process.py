@@ -78,7 +78,7 @@ class RowsOnly:
         return {"job_id": job_id, "state": "queued", "code": "InsufficientFree", "sentence": "both are taken", "facts": {},
                 "blockers": [], "remedies": [], "checks": [], "position": 1, "as_of": "2026-01-01T00:00:00Z"}  # fmt: skip
 
-    def whatif_submit(self, spec: JobSpec) -> dict[str, Any]:  # Any: JSON
+    def whatif_submit(self, spec: JobSpec, held: bool = False) -> dict[str, Any]:  # Any: JSON
         return {"fits": True, "starts_now": True, "reason": None, "remedies": []}
 
     def cluster(self) -> dict[str, Any]:  # Any: JSON

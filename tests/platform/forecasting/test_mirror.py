@@ -76,6 +76,16 @@ def test_a_replay_of_a_part_begins_at_a_snapshot_before_it(plant: Plant) -> None
     assert told["skipped"] == 3
 
 
+def test_a_replay_of_cycles_that_there_are_not_says_so(plant: Plant) -> None:
+    live(plant)
+    newest = plant.loop.cycles
+    with plant.store.read() as session:
+        for first, last in ((newest + 5, None), (9, 4)):
+            told = replay(session, first, last)
+            assert (told["cycles"], told["differs"]) == (0, None)
+            assert told["why"].startswith("cycles ") and f"to {newest} are recorded, none from {first}" in told["why"]
+
+
 def test_a_replay_names_the_first_cycle_that_differs(plant: Plant) -> None:
     live(plant)
     chosen = tamper(plant)

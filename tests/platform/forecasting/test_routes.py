@@ -93,6 +93,11 @@ async def test_the_report_counts_what_came_true(house: House, client: httpx.Asyn
     assert told["all"] == {"jobs": 0} and sum(told["calibration"]["counts"]) == 0
 
 
+async def test_the_report_of_a_queue_that_there_is_not_is_refused(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/api/v1/forecast/report?queue=research")).status_code == 200
+    assert (await client.get("/api/v1/forecast/report?queue=nowhere")).json()["code"] == "unknown_queue"
+
+
 async def test_the_administrator_sees_that_the_records_are_whole(house: House) -> None:
     async with house.client("*/admin") as client:
         told = (await client.get("/api/v1/records")).json()

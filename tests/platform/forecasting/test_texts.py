@@ -104,6 +104,29 @@ def test_when_a_job_starts(job: Any, text: str) -> None:
     assert starts_in(job, NOW) == text
 
 
+@pytest.mark.parametrize("code", ["Held", "NeverFits", "FlavorMismatch"])
+def test_a_plan_of_what_never_starts_by_itself_says_no_time(code: str) -> None:
+    plan = {"starts_now": False, "eta": {"p50": None, "p90": None, "samples": 16}, "reason": {"code": code}}
+    assert plan_lines(plan, NOW) == []
+    assert "later than in a day" in plan_lines({**plan, "reason": {"code": "InsufficientFree"}}, NOW)[0]
+
+
+def test_a_program_that_cannot_grow_is_told_so_and_empty_facts_are_left_out() -> None:
+    check = {"name": "at its largest size", "ok": False, "facts": {"tasks": 1, "outcome": ""}}
+    told: Any = {"job_id": "a", "state": "running", "checks": [check], "growth": None}
+    text = explanation_text(told, NOW)
+    assert "keeps the size that it started with" in text and "outcome" not in text
+    told["checks"] = [{"name": "at its largest size", "ok": True, "facts": {}}]
+    assert "keeps the size" not in explanation_text(told, NOW)
+
+
+def test_jobs_that_nobody_has_submitted_are_told_as_such() -> None:
+    loser = Loser("~0.0.5", "prod", 1, 10, "ReclaimedFor", "~0.0.6")
+    verdict = Verdict(0, 100, (), (loser,), (), "", 0, 0, False)
+    told = of_verdict(verdict, {}, None, 0, 0.0)["evicted"][0]
+    assert (told["job"], told["for"]) == ("(to come)", "(to come)")
+
+
 def test_a_running_job_tells_its_story() -> None:
     text = explanation_text(
         {

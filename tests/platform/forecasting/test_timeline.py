@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 from heliostat.forecasting.timeline import timeline
-from heliostat.render.timeline import timeline_text
+from heliostat.render.timeline import changes_of, timeline_text
 from heliostat.render.timeline_html import timeline_html
 
 from tests.platform.control.plant import START_MS, Plant
@@ -56,6 +57,23 @@ def test_as_text(plant: Plant) -> None:
     assert len(rows) == 2 and all(len(row) <= 100 for row in rows)
     assert "A" in rows[0] and "displaced by urgent of priority 150 (own priority 50) (PreemptedFor)" in text
     assert "C long attempt 1  +2 slots: 2 tasks placed (Placed)" in text
+
+
+def test_a_job_that_held_nothing_is_told_so(plant: Plant) -> None:
+    text = timeline_text(told(plant), 100, "nobody")
+    assert text.endswith("  nobody held no slot in this time.")
+
+
+def test_who_leaves_is_told_before_who_comes_at_the_same_instant() -> None:
+    at, begin = "2026-11-22T12:00:10Z", "2026-11-22T12:00:00Z"
+    went, came = {"code": "PreemptedFor", "sentence": "displaced"}, {"code": "Placed", "sentence": "placed"}
+    row = {"job": "a", "node": "n", "slot": "s"}
+    spans: list[dict[str, Any]] = [
+        {**row, "attempt": 2, "from": at, "to": None, "opened": came, "closed": None},
+        {**row, "attempt": 1, "from": begin, "to": at, "opened": came, "closed": went},
+    ]
+    lines = changes_of(spans, {"a": "A"})
+    assert ["attempt 1  +1" in lines[0], "attempt 1  -1" in lines[1], "attempt 2  +1" in lines[2]] == [True] * 3
 
 
 def test_as_a_page_of_its_own(plant: Plant) -> None:

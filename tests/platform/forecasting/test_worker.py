@@ -120,12 +120,20 @@ def test_it_estimates_answers_and_refuses(lived: Plant, asker: Asker) -> None:
         (6, {"ask": "whatif", "quota": ["3"]}, "write QUEUE=GPUS"),
         (7, {"ask": "whatif", "nodes": ["two"]}, "write +COUNTxFLAVOR:GPUS"),
         (8, {"ask": "whatif", "policy": {"cleverness": 9}}, "no field cleverness"),
-        (9, {"ask": "whatif", "policy": {"reclaim": 3}}, "must be like True"),
+        (9, {"ask": "whatif", "policy": {"reclaim": 3}}, "must be like true, not 3"),
         (10, {"ask": "whatif"}, "nothing to change"),
         (11, {"ask": "explain", "job_id": "train"}, "does not wait"),
+        (12, {"ask": "whatif", "quota": ["default=1:h100"]}, "no node has this flavor"),
+        (13, {"ask": "whatif", "queues": "nonsense: 4"}, "line 1: the file: unknown key 'nonsense'"),
+        (14, {"ask": "whatif", "queues": "queues:\n  other: {}"}, "queue default still has jobs"),
     ):
         error = asker.ask(number, question)["error"]
         assert error["code"] == "bad_question" and words in error["message"]
+
+    spec = codec.encode(JobSpec("new", "default", asker.now_ms, TaskShape(1000)))
+    plan = asker.ask(20, {"ask": "plan", "job": spec, "held": True})["answer"]
+    assert (plan["starts_now"], plan["reason"]["code"], plan["eta"]["p50"]) == (False, "Held", None)
+    assert plan["remedies"] and "new" not in plan["remedies"][0]["command"]
 
     digest = lived.loop.engine.digest()
     lived.advance(100)

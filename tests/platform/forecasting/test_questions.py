@@ -1,0 +1,71 @@
+"""Parts of the answers that need no process: who gets an estimate, and how a remedy is told before there is a job."""
+
+from __future__ import annotations
+
+import pytest
+from heliostat.forecasting.edits import events_of
+from heliostat.forecasting.questions import Known, _for_submission, refresh
+from heliostat_scheduler.core.engine import Engine
+from heliostat_scheduler.core.events import JobCancelled, JobSubmitted, NodeUp, QueuesChanged
+from heliostat_scheduler.core.model import JobSpec, NodeSpec, QueueSpec, SlotSpec, TaskShape
+from heliostat_scheduler.forecast import Correction, Lengths
+
+NODE = NodeSpec("n", "gpu", slots=(SlotSpec("n/0", 0),))
+
+
+def cluster(*jobs: JobSubmitted) -> Engine:
+    engine = Engine()
+    engine.apply(QueuesChanged((QueueSpec("q"),)), 0)
+    engine.apply(NodeUp(NODE), 0)
+    for job in jobs:
+        engine.apply(job, 0)
+    engine.decide(0)
+    return engine
+
+
+def job(id: str, tasks: int = 1, after: tuple[str, ...] = (), held: bool = False) -> JobSubmitted:
+    shape = TaskShape(1000)
+    spec = JobSpec(id, "q", 0, shape, min_tasks=tasks, max_tasks=tasks, dependencies=after, flavors=("gpu",))
+    return JobSubmitted(spec, held=held)
+
+
+def known() -> Known:
+    return Known(Lengths(()), (), Correction(), ("gpu",))
+
+
+def test_who_waits_for_somebody_is_told_no_time() -> None:
+    engine = cluster(job("runs"), job("waits"), job("held", held=True), job("large", tasks=9))
+    assert [row[0] for row in refresh(engine, known(), 0)["estimates"]] == ["waits"]
+
+
+def test_where_all_wait_for_somebody_there_is_no_estimate() -> None:
+    assert refresh(cluster(job("held", held=True)), known(), 0)["estimates"] == []
+
+
+def test_a_job_behind_one_that_failed_is_told_no_time() -> None:
+    engine = cluster(job("first", held=True), job("second", after=("first",)))
+    assert [row[0] for row in refresh(engine, known(), 0)["estimates"]] == ["second"]
+    engine.apply(JobCancelled("first"), 1)
+    engine.decide(1)
+    assert refresh(engine, known(), 1)["estimates"] == []
+
+
+def test_a_quota_may_name_a_flavor_of_nodes_to_come() -> None:
+    asked = {"quota": ["q=8:h200"], "nodes": ["+1xh200:8"]}
+    assert len(events_of(cluster(), asked, ("gpu",))) == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "others", "options"),
+    [
+        pytest.param("helio edit a --gpus 2", "", "--gpus 2", id="a size"),
+        pytest.param("helio edit a --gpus 2 && helio edit a --gpus 1 --queue b", "", "--gpus 1 --queue b", id="two steps"),
+        pytest.param("helio release a && helio priority a high", "", "--priority high", id="released, in a class"),
+        pytest.param("helio edit a --no-after && helio cancel b", "helio cancel b", "", id="somebody else's end"),
+        pytest.param("helio release a", "", "", id="released"),
+        pytest.param("", "", "", id="to wait"),
+    ],
+)  # fmt: skip
+def test_a_remedy_before_there_is_a_job_is_other_options(command: str, others: str, options: str) -> None:
+    told = _for_submission({"command": command, "text": "x"}, "a")
+    assert (told["command"], told["options"]) == (others, options)
