@@ -90,6 +90,10 @@ def test_quotas_follow_demand_and_add_up() -> None:
     [
         pytest.param("submit_s,num_gpus\n1,1\n", "duration_s is missing", id="a column is missing"),
         pytest.param("submit_s,duration_s,num_gpus\n1,x,1\n", "not a number", id="a cell is no number"),
+        pytest.param("submit_s,duration_s,num_gpus\n0,nan,1\n", "line 2.*not a finite number >= 0", id="not a number"),
+        pytest.param("submit_s,duration_s,num_gpus\n1700000000000,5,1\n", "seconds are needed", id="milliseconds"),
+        pytest.param("submit_s,duration_s,num_gpus\n0,1e300,1\n", "seconds are needed", id="a time beyond all bounds"),
+        pytest.param("submit_s,duration_s,num_gpus,job_id\n0,5,1,x\n1,5,1,x\n", "line 3: job_id x", id="a job twice"),
         pytest.param("submit_s,duration_s,num_gpus\n1,5,99\n", "never fit", id="a job is larger than the cluster"),
     ],
 )
@@ -98,6 +102,31 @@ def test_a_bad_trace_is_named(text: str, says: str, tmp_path: Path) -> None:
     path.write_text(text)
     with pytest.raises(BadInput, match=says):
         compare(path, ["default"], nodes=1)
+
+
+def test_a_job_that_needs_a_cluster_beyond_all_bounds_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text("submit_s,duration_s,num_gpus\n1,5,1000000000\n")
+    with pytest.raises(BadInput, match="1250000000 GPUs is not simulated"):
+        compare(path, ["default"])
+
+
+def test_a_null_of_parquet_is_named(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "null.parquet"
+    parquet.write_table(pyarrow.table({"submit_s": [0, 1], "duration_s": [5, None], "num_gpus": [1, 1]}), path)
+    with pytest.raises(BadInput, match="row 2: column duration_s holds None"):
+        compare(path, ["default"], nodes=1)
+
+
+def test_the_origin_of_time_and_a_byte_order_mark_make_no_difference(trace: Path, tmp_path: Path) -> None:
+    rows = [line.split(",") for line in ROWS[1:]]
+    moved = [",".join([job, queue, str(int(submit) - 500), *rest]) for job, queue, submit, *rest in rows]
+    other = tmp_path / "moved.csv"
+    other.write_text("\n".join([ROWS[0], *reversed(moved)]) + "\n", encoding="utf-8-sig")
+    one, two = (compare(path, ["default"], nodes=2).replays["default"] for path in (trace, other))
+    assert one.spans == two.spans
 
 
 def test_an_unknown_policy_lists_the_known_ones(trace: Path) -> None:

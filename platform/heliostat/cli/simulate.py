@@ -45,13 +45,17 @@ def simulate(
     Prints one line per policy and writes a self-contained HTML report: waiting, utilization, fairness over time, every GPU.
     """
     compare, bad_input = _simulator()
+    target = report or Path(f"{Path(trace.name.removesuffix('.gz')).stem}-simulation.html")
+    if not target.parent.is_dir():
+        raise BadRequest(
+            f"The report cannot be written: no folder {target.parent}", remedy="Choose another file with --report."
+        )
     try:
         found = compare(trace, list(policies or ("default", "fifo")), nodes, _quotas(quotas) or None)
     except bad_input as error:
         raise BadRequest(
             str(error), remedy="The columns of a trace: docs/simulator.md. See: helio simulate --help"
         ) from error
-    target = report or Path(f"{trace.name.removesuffix('.gz').removesuffix(trace.suffix)}-simulation.html")
     try:
         target.write_text(found.html(), encoding="utf-8")
     except OSError as error:
@@ -93,7 +97,7 @@ def _quotas(given: tuple[str, ...]) -> dict[str, int]:
     quotas = {}
     for text in given:
         queue, sign, gpus = text.partition("=")
-        if not sign or not queue or not gpus.isdigit():
+        if not sign or not queue or not gpus.isdecimal():
             raise BadRequest(f"--quota {text!r} is not QUEUE=GPUS.", remedy="For example: --quota research=16")
         quotas[queue] = int(gpus)
     return quotas

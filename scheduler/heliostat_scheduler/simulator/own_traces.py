@@ -16,26 +16,37 @@ from heliostat_scheduler.simulator.tables import BadInput, Row, number, read_row
 REQUIRED = ("submit_s", "duration_s", "num_gpus")
 DEFAULT_QUEUE = "default"
 BUSY = 0.8
+MOST_S = 1e11
+"""Times beyond are in another unit than seconds."""
+MOST_GPUS = 100_000
+"""The largest cluster for which the engine is measured."""
 
 
 def load(path: Path) -> list[PhillyJob]:
     """Jobs by submit time, the first at 0; times are rounded to whole seconds, run times up to at least one."""
-    rows = _parquet(path) if path.suffix == ".parquet" else read_rows(path, REQUIRED)
-    jobs = []
-    for line, row in enumerate(rows, start=2):
-        where = f"{path}, row {line}"
-        gpus = whole(row, "num_gpus", where, least=1)
-        submit, duration = round(number(row, "submit_s", where)), max(1, round(number(row, "duration_s", where)))
-        jobs.append(
-            PhillyJob(row.get("job_id") or f"row-{line}", row.get("queue") or DEFAULT_QUEUE, submit, duration, gpus)
-        )
-    if len({job.id for job in jobs}) < len(jobs):
-        raise BadInput(f"{path}: job_id is not unique")
-    first = min(job.submit_s for job in jobs)
-    return sorted((replace(job, submit_s=job.submit_s - first) for job in jobs), key=lambda job: job.submit_s)
+    table = path.suffix == ".parquet"
+    jobs: dict[str, PhillyJob] = {}
+    for at, row in enumerate(_parquet(path) if table else read_rows(path, REQUIRED), start=1):
+        where = f"{path}, row {at}" if table else f"{path}, line {at + 1}"
+        submit, duration = _seconds(row, "submit_s", where, -MOST_S), _seconds(row, "duration_s", where, 0)
+        job_id, queue = row.get("job_id") or f"row-{at}", row.get("queue") or DEFAULT_QUEUE
+        if job_id in jobs:
+            raise BadInput(f"{where}: job_id {job_id} is there twice")
+        jobs[job_id] = PhillyJob(job_id, queue, submit, max(1, duration), whole(row, "num_gpus", where, least=1))
+    first = min(job.submit_s for job in jobs.values())
+    return sorted((replace(job, submit_s=job.submit_s - first) for job in jobs.values()), key=lambda job: job.submit_s)
+
+
+def _seconds(row: Row, column: str, where: str, least: float) -> int:
+    seconds = number(row, column, where, least)
+    if seconds > MOST_S:
+        raise BadInput(f"{where}: column {column} holds {row[column]}; seconds are needed, at most {MOST_S:g}")
+    return round(seconds)
 
 
 def check_fit(jobs: list[PhillyJob], capacity: int) -> None:
+    if capacity > MOST_GPUS:
+        raise BadInput(f"a cluster of {capacity} GPUs is not simulated, at most {MOST_GPUS}; use fewer --nodes")
     largest = max(jobs, key=lambda job: job.gpus)
     if largest.gpus > capacity:
         raise BadInput(
@@ -74,6 +85,9 @@ def quotas(jobs: list[PhillyJob], capacity: int, given: dict[str, int] | None = 
     demand: dict[str, int] = {}
     for job in jobs:
         demand[job.vc] = demand.get(job.vc, 0) + job.gpus * job.duration_s
+    unknown = sorted(set(given) - set(demand))
+    if unknown:
+        raise BadInput(f"a quota is given to {', '.join(unknown)}; the trace's queues: {', '.join(sorted(demand))}")
     open_queues = sorted(queue for queue in demand if queue not in given)
     left, total = capacity - sum(given.values()), sum(demand[queue] for queue in open_queues)
     if left < 0:

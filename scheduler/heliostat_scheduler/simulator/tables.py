@@ -41,17 +41,19 @@ def _rows(path: Path) -> Iterator[Row]:
     content = path.read_bytes()
     if path.suffix == ".gz":
         content = gzip.decompress(content)
-    yield from csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""))
+    yield from csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
 
 
-def number(row: Row, column: str, where: str) -> float:
-    """A finite number >= 0, or BadInput."""
+def number(row: Row, column: str, where: str, least: float = 0) -> float:
+    """A finite number >= least, or BadInput. A Parquet row lacks the columns that are null in it."""
+    cell = row.get(column)
     try:
-        value = float(row[column])
-    except (TypeError, ValueError):
-        raise BadInput(f"{where}: column {column} holds {row[column]!r}, not a number") from None
-    if not 0 <= value < float("inf"):
-        raise BadInput(f"{where}: column {column} holds {value}, which is not a finite number >= 0")
+        value = float(cell or "")
+    except ValueError:
+        raise BadInput(f"{where}: column {column} holds {cell!r}, not a number") from None
+    if not least <= value < float("inf"):
+        limit = f" >= {least:g}" if least > float("-inf") else ""
+        raise BadInput(f"{where}: column {column} holds {value:g}, which is not a finite number{limit}")
     return value
 
 

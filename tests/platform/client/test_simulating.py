@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,9 @@ def test_as_json_with_quotas_and_a_report_elsewhere(trace: Path, helio: Helio) -
     [
         pytest.param(["--policy", "magic"], "unknown policy magic", id="an unknown policy"),
         pytest.param(["--quota", "a"], "not QUEUE=GPUS", id="a quota without a number"),
+        pytest.param(["--quota", "a=²"], "not QUEUE=GPUS", id="a quota in digits that are no number"),
+        pytest.param(["--quota", "c=4"], "given to c; the trace's queues: a, b", id="a quota of a queue without jobs"),
+        pytest.param(["--nodes", "999999999"], "at most 100000", id="more nodes than can be simulated"),
         pytest.param(["--quota", "a=99", "--nodes", "1"], "add up to 99", id="quotas above the cluster"),
         pytest.param(["--report", "/nowhere/at/all.html"], "cannot be written", id="a report that cannot be written"),
     ],
@@ -58,6 +62,13 @@ def test_what_is_wrong_is_named(more: list[str], says: str, trace: Path, helio: 
     told = helio("simulate", str(trace), *more)
     assert told.code == 2
     assert says in told.err
+
+
+def test_a_compressed_trace_gives_its_report_the_same_name(trace: Path, helio: Helio) -> None:
+    packed = trace.with_name("packed.csv.gz")
+    packed.write_bytes(gzip.compress(trace.read_bytes()))
+    assert helio("simulate", str(packed), "--policy", "fifo").code == 0
+    assert (trace.parent / "packed-simulation.html").exists()
 
 
 def test_a_missing_trace_is_named(helio: Helio) -> None:
