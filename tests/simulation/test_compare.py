@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from heliostat_scheduler.simulator import compare, policies
+from heliostat_scheduler.simulator import compare, plots, policies
 from heliostat_scheduler.simulator.own_traces import quotas
 from heliostat_scheduler.simulator.philly.data import PhillyJob
 from heliostat_scheduler.simulator.results import Finished
@@ -127,6 +129,18 @@ def test_the_origin_of_time_and_a_byte_order_mark_make_no_difference(trace: Path
     other.write_text("\n".join([ROWS[0], *reversed(moved)]) + "\n", encoding="utf-8-sig")
     one, two = (compare(path, ["default"], nodes=2).replays["default"] for path in (trace, other))
     assert one.spans == two.spans
+
+
+def test_names_in_a_legend_do_not_cover_each_other_and_every_policy_has_its_colour() -> None:
+    names = [*policies(), "a-queue-whose-name-is-longer-than-anybody-can-read"]
+    texts = re.findall(
+        r'<text x="(\d+)" y="(\d+)" font-size="12" fill="(.*?)">(.*?)</text>', plots.lines({name: [] for name in names})
+    )
+    assert [name for *_, name in texts[:-1]] == list(policies()) and texts[-1][3].endswith("…")
+    assert len({colour for _, _, colour, _ in texts[:-1]}) == len(policies())
+    for (x, y, _, name), (next_x, next_y, *_) in pairwise(texts):
+        assert int(x) + 6.5 * len(name) < (int(next_x) if y == next_y else plots.WIDTH)
+    assert int(texts[-1][1]) < plots.MARGIN
 
 
 def test_an_unknown_policy_lists_the_known_ones(trace: Path) -> None:

@@ -10,12 +10,13 @@ import numpy as np
 
 from heliostat_scheduler.simulator.spans import Span
 
-COLOURS = ("#c2410c", "#0369a1", "#15803d", "#7e22ce", "#a16207", "#be123c", "#0f766e", "#475569")
+COLOURS = ("#c2410c", "#0369a1", "#15803d", "#7e22ce", "#a16207", "#be123c", "#0f766e", "#475569", "#be185d")
 WIDTH, HEIGHT, MARGIN = 720, 260, 46
 ROW = 6
 """Height of one GPU in the Gantt chart."""
 GANTT_GPUS = 64
 GANTT_SPANS = 4000
+LEGEND_Y, LEGEND_LETTER, LEGEND_NAME = 12, 7, 24
 Point = tuple[float, float]
 
 
@@ -116,11 +117,16 @@ def _axes(right: float, top: float) -> str:
 
 
 def _legend(names: Sequence[str]) -> str:
-    step = min(110, (WIDTH - 2 * MARGIN) // max(1, len(names)))
-    return "".join(
-        f'<text x="{MARGIN + index * step}" y="{MARGIN - 16}" font-size="12" fill="{colour(index)}">{escape(name)}</text>'
-        for index, name in enumerate(names)
-    )
+    """Side by side, in as many rows as that takes; long names are cut."""
+    parts, x, y = [], MARGIN, LEGEND_Y
+    for index, name in enumerate(names):
+        told = name if len(name) <= LEGEND_NAME else name[: LEGEND_NAME - 1] + "…"
+        width = LEGEND_LETTER * len(told) + 12
+        if x > MARGIN and x + width > WIDTH:
+            x, y = MARGIN, y + 13
+        parts.append(f'<text x="{x}" y="{y}" font-size="12" fill="{colour(index)}">{escape(told)}</text>')
+        x += width
+    return "".join(parts)
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:

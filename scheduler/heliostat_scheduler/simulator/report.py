@@ -16,7 +16,7 @@ LAYERS = 7
 OTHERS = "others"
 STYLE = (
     "body{font:15px system-ui,sans-serif;max-width:780px;margin:2em auto;padding:0 1em;color:#1c1917;background:#fff}"
-    "table{border-collapse:collapse;width:100%}td,th{padding:.3em .6em;text-align:right;border-bottom:1px solid #d6d3d1}"
+    "table{border-collapse:collapse;width:100%}td,th{padding:.3em .4em;text-align:right;border-bottom:1px solid #d6d3d1}"
     "td:first-child,th:first-child{text-align:left}svg{width:100%;height:auto}p{color:#57534e}"
 )
 COLUMNS = ("avg_jct_s", "p50_jct_s", "p99_jct_s", "mean_delay_s", "utilization", "makespan_s", "preemptions", "wall_s")
@@ -91,7 +91,7 @@ def _layers(quotas: dict[str, int], made: dict[str, Curves]) -> list[str]:
 
 
 def _table(rows: Sequence[dict[str, object]]) -> str:
-    head = "".join(f"<th>{name}</th>" for name in ("policy", *COLUMNS))
+    head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in ("policy", *COLUMNS))
     body = "".join(
         f"<tr><td>{escape(str(row['policy']))}</td>" + "".join(f"<td>{row[key]}</td>" for key in COLUMNS) + "</tr>"
         for row in rows
