@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from heliostat_scheduler.simulator.__main__ import main
 from heliostat_scheduler.simulator.scenarios import Case, load, run_case
 
 CASES = load(Path(__file__).with_name("scenarios.yaml"))
@@ -20,3 +21,11 @@ def test_fact(case: Case) -> None:
         assert case.portability == "profile" and problems, "it agrees now: take it off the list"
     else:
         assert problems == []
+
+
+@pytest.mark.parametrize("text", ["", "a: [", "scenarios: {}\n- b", "x: 1", "[1, 2]", "scenarios: [{id: a}]"])
+def test_a_file_without_scenarios_is_named(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    assert main(["scenarios", str(path)]) == 2
+    assert f"error: {path}: " in capsys.readouterr().err

@@ -78,7 +78,9 @@ class Expecting:
         self._see_turns(engine)
         rests: list[list[Any]] = [[job, 0] for job in self._unlearned[:most]]  # Any: a name and a number
         self._unlearned = self._unlearned[most:]
-        rests += [[job, max(1, round(1000 * rest))] for job, rest in self._expected.moved(now_ms / 1000, most)]
+        rests += [
+            [job, max(1, round(1000 * rest))] for job, rest in self._expected.moved(now_ms / 1000, most - len(rests))
+        ]
         fresh = self._see_fresh(now_ms)
         return {"rests": rests, "fresh": fresh} if rests or fresh else None
 
@@ -106,6 +108,7 @@ class Expecting:
             self._adopt(engine, book[job])
         for queue in self._expected.queues():
             self._expected.everybody_of(queue)
+        self._arrivals = 0
 
     def _ended_as(self, jobs: Sequence[str]) -> dict[str, Record]:
         found: dict[str, Record] = {}

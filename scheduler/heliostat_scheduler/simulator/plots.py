@@ -10,7 +10,7 @@ import numpy as np
 
 from heliostat_scheduler.simulator.spans import Span
 
-COLOURS = ("#c2410c", "#0369a1", "#15803d", "#7e22ce", "#a16207", "#be123c", "#0f766e", "#475569", "#be185d")
+COLOURS = ("#c2410c", "#0369a1", "#15803d", "#7e22ce", "#a16207", "#be123c", "#0f766e", "#475569", "#1c1917")
 WIDTH, HEIGHT, MARGIN = 720, 260, 46
 ROW = 6
 """Height of one GPU in the Gantt chart."""

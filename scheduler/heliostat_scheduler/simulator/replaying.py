@@ -23,8 +23,10 @@ from heliostat_scheduler.core.engine import Engine
 from heliostat_scheduler.core.events import Event
 from heliostat_scheduler.simulator.faults import FaultRun
 from heliostat_scheduler.simulator.progress import Progress
+from heliostat_scheduler.simulator.tables import BadInput
 
 HASH_SEED = "4217"
+CYCLE = {"events", "at_ms", "plan", "digest"}
 
 
 class Recorder:
@@ -71,7 +73,7 @@ def execute(lines: Iterator[str]) -> tuple[int, int | None]:
     """(cycles compared, the first line that came out otherwise or None)."""
     engine, cycles = Engine(), 0
     for number, line in enumerate(lines, start=1):
-        row = json.loads(line)
+        row = _row(line, number)
         if "snapshot" in row:
             engine = Engine.restore(row["snapshot"].encode())
             continue
@@ -83,12 +85,25 @@ def execute(lines: Iterator[str]) -> tuple[int, int | None]:
     return cycles, None
 
 
+def _row(line: str, number: int) -> dict[str, Any]:  # Any: JSON
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict) or not ("snapshot" in row or row.keys() >= CYCLE):
+        raise BadInput(f"line {number} is neither a snapshot nor a cycle of a record")
+    return row
+
+
 def replay(arguments: argparse.Namespace) -> dict[str, object]:
     """Record and execute; with --file only execute (what the second process does)."""
     began = time.monotonic()
     if arguments.file is not None:
-        with arguments.file.open(encoding="utf-8") as lines:
-            cycles, differs = execute(lines)
+        try:
+            with arguments.file.open(encoding="utf-8") as lines:
+                cycles, differs = execute(lines)
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"{arguments.file}: not a readable record: {error}") from error
         return {"suite": "replay", "cycles": cycles, "differs": differs, "failed": int(differs is not None)}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "record.jsonl"

@@ -33,6 +33,7 @@ from heliostat_scheduler.core import (
     TaskShape,
 )
 from heliostat_scheduler.core import events as ev
+from heliostat_scheduler.simulator.tables import BadInput
 
 Row = dict[str, Any]  # a mapping of the YAML file
 
@@ -78,9 +79,13 @@ class Run:
 
 
 def load(path: Path) -> list[Case]:
-    with path.open(encoding="utf-8") as file:
-        rows = yaml.safe_load(file)["scenarios"]
-    return [Case(row["id"], row["profile"], row["portability"], row) for row in rows]
+    try:
+        rows = yaml.safe_load(path.read_text(encoding="utf-8"))["scenarios"]
+        return [Case(row["id"], row["profile"], row["portability"], row) for row in rows]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadInput(f"{path}: not a readable YAML file: {error}") from error
+    except (KeyError, TypeError) as error:
+        raise BadInput(f"{path}: needs `scenarios`, a list with id, profile and portability each: {error}") from error
 
 
 # -- building

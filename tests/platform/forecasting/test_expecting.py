@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from heliostat.control.foretelling import Foretelling
 from heliostat.control.messages import QueuesTold
+from heliostat.forecasting import expecting
 from heliostat.forecasting.expecting import FEWEST
 from heliostat.forecasting.replaying import replay
 from heliostat.store import jobs, queuefiles
@@ -188,6 +189,34 @@ def test_many_waiting_jobs_are_no_flood_and_keep_their_order_meanwhile(learned: 
     ranks = [learned.loop.engine.state.book.jobs[job].rank for job in order(learned)]
     assert order(learned)[0] == "many-0001" and ranks == sorted(ranks) and ranks[0] > 0
     assert len(estimates(learned)) == many + 1
+
+
+def test_history_is_not_read_anew_at_every_look_where_more_jobs_live_than_arrive_between_two_readings(
+    learned: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expecting, "RELOAD", 1)
+    waits(learned, "train", "sweep")
+    teacher = Teacher(learned)
+    assert teacher.look() == 3
+    first = teacher.expecting.expected
+    assert teacher.look() == 0 and teacher.expecting.expected is first
+    for name in ("sweep-2", "sweep-3"):
+        learned.submit(name, gpus=1, work=Program(runs_ms=MINUTE_MS), name="sweep")
+    learned.advance(100)
+    teacher.look()
+    teacher.look()
+    assert teacher.expecting.expected is not first, "two arrivals later it is"
+
+
+def test_what_is_unlearned_and_what_is_learned_share_the_bound_of_a_look(learned: Plant) -> None:
+    waits(learned, "train", "sweep")
+    Teacher(learned).look()
+    for i in range(FEWEST + 1):
+        for name in ("train", "sweep"):
+            learned.store.write(lambda session, job=f"{name}-default-{i}": jobs.forget(session, job))  # type: ignore[misc]
+    ran(learned, "sweep", MINUTE_MS, FEWEST, queue="another")
+    teacher = Teacher(learned)
+    assert [teacher.look(most=2) for _ in range(3)] == [2, 1, 0]
 
 
 def test_a_queue_whose_history_is_gone_is_not_ranked_any_more(learned: Plant) -> None:
