@@ -73,3 +73,13 @@ def test_epochs_stand_in_where_no_samples_are_reported_and_a_repeated_epoch_is_n
 )
 def test_sizes(fewest: int, most: int, held: int, tried: int, sizes: list[int]) -> None:
     assert sizes_of(fewest, most, held, tried, 8) == sizes
+
+
+@pytest.mark.parametrize("pace", [5e-324, 1e-300, 1e9, 1e307])
+def test_a_pace_beyond_all_bounds_is_not_believed(pace: float) -> None:
+    """A script may report any finite number; no curve and no whole number comes of these."""
+    meter = Meter()
+    heard(meter, 2, pace, 12, 0.0)
+    assert meter.measured() == {} and meter.done() == 0
+    heard(meter, 2, 1e8, 12, 1_000.0)
+    assert dict(curve(meter.measured(), [1, 2, 4], 8))[1] == pytest.approx(5e7, rel=0.01)

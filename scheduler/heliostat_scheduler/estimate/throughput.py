@@ -22,6 +22,8 @@ FEWEST_S = 60.0
 """A size counts after so many reports over so long a time."""
 LATEST = 15
 LONGEST_GAP_S = 600.0
+SLOWEST, FASTEST = 1e-9, 1e8
+"""Work per second beyond which a report is not believed."""
 BATCH = 720_720
 """Divided among tasks; every number up to 16 divides it."""
 ALL_UP_TO = 32
@@ -72,7 +74,7 @@ class Meter:
             if epoch <= self._epoch:
                 return
             rate = (epoch - self._epoch) / passed_s if passed_s > 0 else None
-        if passed_s <= 0 or rate is None or rate <= 0:
+        if passed_s <= 0 or rate is None or not SLOWEST <= rate <= FASTEST:
             return
         self._last_s, self._epoch = at_s, epoch or 0.0
         size = self.sizes.setdefault(tasks, Size())
