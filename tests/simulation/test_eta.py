@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from heliostat_scheduler.forecast.eta import Scored
+from heliostat_scheduler.simulator.__main__ import main
 from heliostat_scheduler.simulator.eta.command import run
 from heliostat_scheduler.simulator.eta.scoring import corrected, difference
 from heliostat_scheduler.simulator.eta.telling import Told
@@ -73,3 +74,10 @@ def test_the_interval_of_a_difference() -> None:
     found = difference(ours, naive)
     low, high = found["interval_s"]  # type: ignore[misc]
     assert low < found["mean_s"] < high < 0 and found["gain"] == 1.0  # type: ignore[operator]
+
+
+def test_a_file_where_the_recording_should_go_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "record"
+    path.write_text("")
+    assert main(["eta", "--trace", "t.csv", "--vcs", "v.csv", "--record", str(path)]) == 2
+    assert f"--record {path} is no folder" in capsys.readouterr().err
