@@ -8,8 +8,8 @@ from typing import Any
 from heliostat.control.port import ControlError
 from heliostat.forecasting.link import Eta
 from heliostat.store import Store, jobs, moves
+from heliostat_scheduler.core.events import JobSubmitted
 from heliostat_scheduler.core.lifecycle import TERMINAL, JobState
-from heliostat_scheduler.core.model import JobSpec
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
 
 
@@ -106,8 +106,9 @@ class FakeControl:
             job_id, {"job_id": job_id, "code": None, "blockers": [], "remedies": [], "facts": {}}
         )
 
-    def whatif_submit(self, spec: JobSpec, held: bool = False) -> dict[str, Any]:
-        return {"job_id": spec.id, "starts_now": not held, "tasks": spec.min_tasks}
+    def whatif_submit(self, entry: JobSubmitted) -> dict[str, Any]:
+        starts = not (entry.held or entry.failed)
+        return {"job_id": entry.job.id, "starts_now": starts, "tasks": entry.job.min_tasks}
 
     def cluster(self) -> dict[str, Any]:
         return {"nodes": self.nodes, "ray": {"up": True}, "bridge": {"up": self.bridge_up}, "control": {}}

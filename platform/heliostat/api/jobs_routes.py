@@ -6,6 +6,7 @@ import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from heliostat_scheduler.core.events import JobSubmitted
 from heliostat_scheduler.core.lifecycle import TERMINAL, JobState
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -87,8 +88,10 @@ def asked_of(body: models.JobSubmission) -> Asked:
 def _plan(doors: Doors, accepted: Accepted, caller: Principal) -> Response:
     with doors.store.read() as session:
         check_dependencies(session, caller, accepted.after)
+        failed = jobs.unsuccessful(session, accepted.after)
     held = accepted.values["state"] == "held"
-    told = doors.control.whatif_submit(jobs.core_spec(jobs.as_added(accepted.values)), held)
+    spec = jobs.core_spec(jobs.as_added(accepted.values))
+    told = doors.control.whatif_submit(JobSubmitted(spec, held, failed=failed))
     with doors.store.read() as session:
         hidden = foreign_jobs(session, named_in(told), caller)
     return Response(json.dumps(masked(told, hidden)), media_type="application/json")

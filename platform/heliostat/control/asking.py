@@ -39,7 +39,7 @@ class Desk:
             rows = session.execute(select(Job).where(Job.id.in_(wanted)).order_by(Job.seq)).scalars().all()
             for job in rows:
                 if job.state in WAITING:
-                    self.reconciler.submit(job, _epoch(session, job), out)
+                    self.reconciler.submit(session, job, _epoch(session, job), out)
 
     def changed(self, job_ids: Iterable[str], out: Outbox) -> None:
         """Rows whose specification changed (priority also while they run)."""

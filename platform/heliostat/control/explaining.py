@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from heliostat_scheduler.core import Engine, JobSpec, QueueUsage, Reason, Remedy, Start
+from heliostat_scheduler.core import Engine, QueueUsage, Reason, Remedy, Start
 from heliostat_scheduler.core.events import JobSubmitted
 from heliostat_scheduler.core.model import MEMORY, UNLIMITED
 from heliostat_scheduler.core.reasons import sentence
@@ -76,10 +76,10 @@ def of_wanting(wanting: Wanting) -> dict[str, Any]:  # Any: JSON
     }
 
 
-def of_submission(engine: Engine, spec: JobSpec, now_ms: int, held: bool = False) -> dict[str, Any]:  # Any: JSON
+def of_submission(engine: Engine, event: JobSubmitted, now_ms: int) -> dict[str, Any]:  # Any: JSON
     """What would happen to this job if it were submitted now, on a copy of the engine."""
-    engine = engine.branch()
-    engine.apply(JobSubmitted(spec, held=held), now_ms)
+    engine, spec = engine.branch(), event.job
+    engine.apply(event, now_ms)
     plan = engine.decide(now_ms)
     start = next((d for d in plan.decisions if isinstance(d, Start) and d.job_id == spec.id), None)
     if start is not None:

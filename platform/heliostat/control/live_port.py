@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from heliostat_scheduler.core import codec
-from heliostat_scheduler.core.model import JobSpec
+from heliostat_scheduler.core.events import JobSubmitted
 from heliostat_scheduler.core.reasons import Reason
 from heliostat_scheduler.live.protocol import NodeJoined
 from sqlalchemy import select
@@ -115,13 +115,14 @@ class LivePort:
             raise ControlError("busy", "This control plane has no forecasting process.")
         return self._forecaster.ask(question, patience_s)
 
-    def whatif_submit(self, spec: JobSpec, held: bool = False) -> dict[str, Any]:  # Any: JSON
+    def whatif_submit(self, entry: JobSubmitted) -> dict[str, Any]:  # Any: JSON
         if self._forecaster is not None and self._forecaster.ready:
-            return self._forecaster.ask({"ask": "plan", "job": codec.encode(spec), "held": held}, PLAN_S)
+            asked = {"job": codec.encode(entry.job), "held": entry.held, "failed": entry.failed}
+            return self._forecaster.ask({"ask": "plan", **asked}, PLAN_S)
         now_ms = self._loop.parts.clock.now_ms()
         with self._loop.engine_lock:
             engine = self._loop.engine.fork()
-        return explaining.of_submission(engine, spec, now_ms, held)
+        return explaining.of_submission(engine, entry, now_ms)
 
     def queue_usage(self) -> list[dict[str, Any]]:  # Any: JSON
         with self._loop.engine_lock:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from heliostat_scheduler.core.model import JobSpec
+from heliostat_scheduler.core.events import JobSubmitted
 from heliostat_scheduler.core.reasons import Reason
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class ControlPort(Protocol):
         """Ask the forecasting process; see `heliostat.forecasting.questions`. ControlError `busy` or `bad_question`."""
         ...
 
-    def whatif_submit(self, spec: JobSpec, held: bool = False) -> dict[str, Any]: ...
+    def whatif_submit(self, entry: JobSubmitted) -> dict[str, Any]: ...
 
     def cluster(self) -> dict[str, Any]: ...
 

@@ -15,6 +15,7 @@ from heliostat_scheduler.core.lifecycle import JobState
 from heliostat_scheduler.core.model import TaskPlace
 from heliostat_scheduler.live import protocol
 from heliostat_scheduler.live.protocol import SlotRef
+from sqlalchemy.orm import Session
 
 from heliostat.control import endings, rows
 from heliostat.control.attempts import FREED, Attempt, Change, Ending, Finish, NotStarted, Phase, Requeue
@@ -46,12 +47,12 @@ class Reconciler:
             self.executor.leftovers.load(rows.left_behind(session), now_ms)
             waiting = jobs.in_states(session, (JobState.QUEUED.value, JobState.HELD.value))
             for job in waiting:
-                self.submit(job, last_epoch(session.get(AttemptRow, (job.id, job.attempts))), out)
+                self.submit(session, job, last_epoch(session.get(AttemptRow, (job.id, job.attempts))), out)
 
-    def submit(self, job: Job, epoch: int, out: Outbox) -> bool:
-        """Hand a waiting job to the engine, with the numbers that it had."""
-        held = job.state == JobState.HELD.value
-        return out.event(JobSubmitted(jobs.core_spec(job), held=held, epoch=epoch, attempt=job.attempts))
+    def submit(self, session: Session, job: Job, epoch: int, out: Outbox) -> bool:
+        """Hand a waiting job to the engine, with the numbers that it had, and with what became of the jobs that it waits for."""
+        held, failed = job.state == JobState.HELD.value, jobs.unsuccessful(session, job.dependencies)
+        return out.event(JobSubmitted(jobs.core_spec(job), held, epoch, job.attempts, failed))
 
     def connected(self, store: Store, out: Outbox, now_ms: int) -> None:
         """The bridge has the leases: the engine gets those that it does not know, then each attempt goes on."""

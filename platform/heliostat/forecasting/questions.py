@@ -133,10 +133,11 @@ def whatif(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
 def plan(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
     """What would happen to this job if it were submitted now: where, when, at what cost, and what would make it start sooner."""
     spec: JobSpec = codec.decode(JobSpec, asked["job"])
-    held = bool(asked.get("held"))
-    told = explaining.of_submission(engine, spec, now_ms, held)
+    failed = tuple((other, outcome) for other, outcome in asked.get("failed") or ())
+    event = JobSubmitted(spec, bool(asked.get("held")), failed=failed)
+    told = explaining.of_submission(engine, event, now_ms)
     copy = engine.branch()
-    copy.apply(JobSubmitted(spec, held=held), now_ms)
+    copy.apply(event, now_ms)
     courses = possible(copy, known, now_ms, HORIZON_MS, PLAN_BUDGET_S, frozenset({spec.id}))
     (raw,) = estimates(courses, [spec.id])
     now = Estimate(spec.id, spec.queue, 0, 0, len(courses))

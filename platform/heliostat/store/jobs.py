@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from heliostat_scheduler.core.lifecycle import JobState
+from heliostat_scheduler.core.lifecycle import TERMINAL, JobState
 from heliostat_scheduler.core.model import JobSpec, Preemptibility, TaskShape
 from sqlalchemy import Select, delete, exists, func, select
 from sqlalchemy.orm import Session
@@ -109,6 +109,15 @@ def _run(chosen: JobFilter, project: str | None, state: str | None, before_seq: 
 def in_states(session: Session, states: Sequence[str]) -> Sequence[Job]:
     """All jobs in these states, oldest first (what a starting control plane loads)."""
     return session.execute(select(Job).where(Job.state.in_(states)).order_by(Job.seq)).scalars().all()
+
+
+def unsuccessful(session: Session, names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """(job, how it ended) for those of these that are over and did not succeed."""
+    if not names:
+        return ()
+    bad = [state.value for state in TERMINAL if state is not JobState.SUCCEEDED]
+    query = select(Job.id, Job.state).where(Job.id.in_(names), Job.state.in_(bad)).order_by(Job.id)
+    return tuple((job, state) for job, state in session.execute(query))
 
 
 def count_by_state(session: Session) -> dict[tuple[str, str], int]:

@@ -92,13 +92,15 @@ class NodesComing:
 class JobSubmitted:
     """A job enters its queue. `held`: it waits until JobReleased.
 
-    epoch, attempt: the last ones it had, for a job that comes back after a restart; its next Start continues from them.
+    epoch, attempt: the last ones it had, for a job that comes back after a restart; its next Start continues from them. failed: those of
+    its dependencies that were over before, and how (other than succeeded).
     """
 
     job: JobSpec
     held: bool = False
     epoch: int = 0
     attempt: int = 0
+    failed: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

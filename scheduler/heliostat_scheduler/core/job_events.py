@@ -25,6 +25,7 @@ def submitted(state: State, event: e.JobSubmitted, now_ms: int) -> None:
     phase = Phase.HELD if event.held else Phase.WAITING
     rec = JobRec(event.job, phase=phase, epoch=event.epoch, attempt=event.attempt)
     _adopt(state, rec)
+    state.failed.update((other, outcome) for other, outcome in event.failed if other in event.job.dependencies)
     state.settle(rec, now_ms)
     state.book.touched.add(rec.id)
 

@@ -13,8 +13,8 @@ from heliostat.control.port import ControlError
 from heliostat.forecasting.link import Eta
 from heliostat.store import Store, jobs, moves
 from heliostat.wire.transport import Request, Response, Stream
+from heliostat_scheduler.core.events import JobSubmitted
 from heliostat_scheduler.core.lifecycle import JobState
-from heliostat_scheduler.core.model import JobSpec
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
 
 NOW_MS = 1_780_000_000_000
@@ -78,7 +78,7 @@ class RowsOnly:
         return {"job_id": job_id, "state": "queued", "code": "InsufficientFree", "sentence": "both are taken", "facts": {},
                 "blockers": [], "remedies": [], "checks": [], "position": 1, "as_of": "2026-01-01T00:00:00Z"}  # fmt: skip
 
-    def whatif_submit(self, spec: JobSpec, held: bool = False) -> dict[str, Any]:  # Any: JSON
+    def whatif_submit(self, entry: JobSubmitted) -> dict[str, Any]:  # Any: JSON
         return {"fits": True, "starts_now": True, "reason": None, "remedies": []}
 
     def cluster(self) -> dict[str, Any]:  # Any: JSON

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from heliostat_scheduler.core.reasons import ReasonCode
 from heliostat_scheduler.live.fake_cluster import Program
 
 from tests.platform.control.fake_ray import Script
@@ -51,3 +52,18 @@ def test_a_job_that_ran_out_of_time_while_ray_died_is_not_forgotten(plant: Plant
     plant.advance(3_000)
     assert plant.states("r1")[-1] == "timed_out"
     plant.check_quiet()
+
+
+def test_who_waits_for_a_job_that_did_not_succeed_waits_whenever_it_came(plant: Plant) -> None:
+    plant.submit("bad", work=Program(runs_ms=300, rc=1))
+    plant.submit("early", work=Program(runs_ms=300), dependencies=["bad"])
+    plant.until(lambda: plant.state("bad") == "failed", "bad to fail")
+    plant.submit("later", work=Program(runs_ms=300), dependencies=["bad"])
+    for restart in (False, True):
+        if restart:
+            plant.restart_control()
+        plant.advance(2_000)
+        for job in ("early", "later"):
+            assert plant.state(job) == "queued"
+            why = plant.loop.engine.reason(job)
+            assert why is not None and why.code is ReasonCode.DEPENDENCY_WAIT and why.fact("outcome") == "failed"

@@ -135,6 +135,10 @@ def test_it_estimates_answers_and_refuses(lived: Plant, asker: Asker) -> None:
     assert (plan["starts_now"], plan["reason"]["code"], plan["eta"]["p50"]) == (False, "Held", None)
     assert plan["remedies"] and "new" not in plan["remedies"][0]["command"]
 
+    behind = codec.encode(JobSpec("new", "default", asker.now_ms, TaskShape(1000), dependencies=("gone",)))
+    plan = asker.ask(21, {"ask": "plan", "job": behind, "failed": [["gone", "failed"]]})["answer"]
+    assert (plan["reason"]["code"], plan["reason"]["facts"]["outcome"]) == ("DependencyWait", "failed")
+
     digest = lived.loop.engine.digest()
     lived.advance(100)
     assert lived.loop.engine.digest() == digest, "nothing live is touched"
