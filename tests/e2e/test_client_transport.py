@@ -25,7 +25,8 @@ class Echo(BaseHTTPRequestHandler):
             return
         body = f"{self.command} {self.path} {self.headers.get('X-A')}".encode()
         self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(body) + (10 if self.path == "/cut" else 0)))
+        self.close_connection = self.path == "/cut"
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
@@ -73,6 +74,16 @@ def test_a_kept_connection_that_died_is_replaced(url: str) -> None:
     transport.send(Request("GET", "/drop"))
     assert transport.send(Request("GET", "/after")).body == b"GET /after None"
     assert len({port for _, port in Echo.seen}) == 2
+    transport.close()
+
+
+def test_an_answer_that_ends_in_the_middle_is_none(url: str) -> None:
+    """The process that sent it died. Half an answer must not pass for one."""
+    transport = HttpTransport(url)
+    with pytest.raises(TransportError, match="broke"):
+        transport.send(Request("GET", "/cut"))
+    with transport.stream(Request("GET", "/cut")) as stream, pytest.raises(TransportError, match="broke"):
+        stream.read()
     transport.close()
 
 

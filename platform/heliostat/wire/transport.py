@@ -99,7 +99,7 @@ class HttpTransport:
         connection, reused = self._take(request.timeout_s)
         try:
             answer = self._exchange(connection, request)
-            body = answer.read(MAX_BODY_BYTES)
+            body = _whole(answer)
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             if reused and not isinstance(error, TimeoutError):
@@ -176,6 +176,14 @@ class HttpTransport:
         return TransportError(f"the connection to {where} broke: {error}")
 
 
+def _whole(answer: http.client.HTTPResponse) -> bytes:
+    """The body. `read` with a limit is silent about a connection that ends in the middle of it."""
+    body = answer.read(MAX_BODY_BYTES)
+    if answer.length and len(body) < MAX_BODY_BYTES:
+        raise http.client.IncompleteRead(body, answer.length)
+    return body
+
+
 class _HttpStream:
     """A `Stream` that owns its connection."""
 
@@ -206,7 +214,7 @@ class _HttpStream:
 
     def read(self) -> bytes:
         try:
-            return self._answer.read(MAX_BODY_BYTES)
+            return _whole(self._answer)
         except (OSError, http.client.HTTPException) as error:
             raise self._failure(error) from error
 
