@@ -84,5 +84,5 @@ def test_the_band_holds_as_often_as_it_says() -> None:
                 right += (band.earlier > band.later) == ((edited or UNTIL) < (before or UNTIL))
     print(f"{total} jobs, in the band {held / total:.3f}; sure of the direction and moved {moved}, right {right}")
     assert total > 1_000
-    assert 0.86 <= held / total <= 0.98, "nine of ten, and more where starts coincide: a tie is inside"
+    assert 0.86 <= held / total <= 0.94
     assert right >= 0.9 * moved

@@ -6,6 +6,9 @@ import re
 from itertools import pairwise
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.parquet as parquet
 import pytest
 from heliostat_scheduler.simulator import compare, plots, policies
 from heliostat_scheduler.simulator.own_traces import quotas
@@ -71,8 +74,6 @@ def test_without_nodes_the_cluster_follows_the_trace(trace: Path) -> None:
 
 
 def test_parquet_says_the_same(trace: Path, tmp_path: Path) -> None:
-    csv = pytest.importorskip("pyarrow.csv")
-    parquet = pytest.importorskip("pyarrow.parquet")
     other = tmp_path / "own.parquet"
     parquet.write_table(csv.read_csv(trace), other)
     one, two = (compare(path, ["default"], nodes=2).rows[0] for path in (trace, other))
@@ -114,10 +115,8 @@ def test_a_job_that_needs_a_cluster_beyond_all_bounds_is_named(tmp_path: Path) -
 
 
 def test_a_null_of_parquet_is_named(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "null.parquet"
-    parquet.write_table(pyarrow.table({"submit_s": [0, 1], "duration_s": [5, None], "num_gpus": [1, 1]}), path)
+    parquet.write_table(pa.table({"submit_s": [0, 1], "duration_s": [5, None], "num_gpus": [1, 1]}), path)
     with pytest.raises(BadInput, match="row 2: column duration_s holds None"):
         compare(path, ["default"], nodes=1)
 

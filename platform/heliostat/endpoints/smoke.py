@@ -25,6 +25,8 @@ NO_DOOR = frozenset((404, 502, 503, 504))
 """What a proxy or a gateway answers that does not know the route or the version yet, or has just lost its replica."""
 DOOR_TRIES = 40
 DOOR_PAUSE_S = 0.5
+SENDERS = 8
+"""At once, so that an endpoint whose door stays shut holds up nobody else's version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class SmokeDesk:
     def __init__(self, send: Send, run: Callable[[Callable[[], None]], None] | None = None) -> None:
         self._send = send
         self.done: Callable[[], None] = lambda: None
-        self._pool = ThreadPoolExecutor(2, "smoke") if run is None else None
+        self._pool = ThreadPoolExecutor(SENDERS, "smoke") if run is None else None
         self._run = run or self._in_pool
         self._under_way: set[tuple[str, int, int]] = set()
         self.results: dict[tuple[str, int, int], SmokeResult] = {}

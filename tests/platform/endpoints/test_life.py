@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from heliostat.endpoints import EndpointError
 from heliostat.store import jobs
 from heliostat_serving.spec import version_app
 
 from tests.platform.endpoints.serving_plant import ServingPlant
-
-
-@pytest.fixture
-def plant(tmp_path: Path, migrated_store: Path) -> Iterator[ServingPlant]:
-    plant = ServingPlant(tmp_path)
-    for version in (1, 2, 3):
-        plant.register("digits", version)
-    yield plant
-    plant.store.close()
 
 
 def test_grant_put_smoke_then_weights(plant: ServingPlant) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,15 +16,6 @@ from sqlalchemy import update
 from tests.platform.endpoints.serving_plant import ACTOR, SIGNATURE, ServingPlant
 
 BF16 = {**SIGNATURE, "inputs": [{"name": "x", "dtype": "BF16", "shape": [-1, 4]}]}
-
-
-@pytest.fixture
-def plant(tmp_path: Path, migrated_store: Path) -> Iterator[ServingPlant]:
-    plant = ServingPlant(tmp_path)
-    for version in (1, 2, 3):
-        plant.register("digits", version)
-    yield plant
-    plant.store.close()
 
 
 # ---- what no replica can serve ----------------------------------------------------------------------------------------
