@@ -101,9 +101,8 @@ def _expected(expected: ExpectedJson | None) -> list[str]:
     if expected["rest_s"] is not None:
         learned = f"{expected['finished_jobs']} finished jobs of" if expected["finished_jobs"] else "finished jobs of"
         turns = "equals go by it" if expected["ranked"] else "equals go by their arrival"
-        lines.append(
-            f"  expected   about {duration(expected['rest_s'])} more, from {learned} queue {expected['queue']}; {turns}"
-        )
+        rest = f"about {duration(expected['rest_s'])} more" if expected["rest_s"] > 0 else "to have ended by now"
+        lines.append(f"  expected   {rest}, from {learned} queue {expected['queue']}; {turns}")
     if expected["goodput"]:
         times, per = (3600, "epochs an hour") if expected["unit"] == "epochs" else (1, "samples a second")
         paces = ", ".join(f"{pace['tasks']}: {count(round(times * pace['per_s'], 1))}" for pace in expected["goodput"])

@@ -145,6 +145,11 @@ def test_a_running_job_tells_its_story() -> None:
         pytest.param(None, [], id="nothing"),
         pytest.param({}, ["  expected   about 2h more, from 40 finished jobs of queue q; equals go by it"], id="a rest"),
         pytest.param(
+            {"rest_s": 0.0},
+            ["  expected   to have ended by now, from 40 finished jobs of queue q; equals go by it"],
+            id="it has outrun what was last told",
+        ),
+        pytest.param(
             {"ranked": False, "finished_jobs": 0},
             ["  expected   about 2h more, from finished jobs of queue q; equals go by their arrival"],
             id="no turns, and a control plane that has just started",
