@@ -33,18 +33,22 @@ def consolidate(search: Search) -> tuple[list[Move], tuple[TaskPlace, ...]] | No
     movers = _movers(search)
     if not movers or not search.allowed():
         return None
+    at_node: dict[str, set[int]] = {}
+    for index, unit in enumerate(movers):
+        for place in unit.places:
+            at_node.setdefault(place.node, set()).add(index)
     best: tuple[tuple[int, int], list[Move], tuple[TaskPlace, ...]] | None = None
     for nodes, target in sites(search, movers)[:SITES_PER_ROUND]:
-        names = {node.id for node in nodes}
-        local = [unit for unit in movers if any(place.node in names for place in unit.places)]
-        taken = _clear(search, nodes, target, local)
-        found = None if taken is None else _replace(search, taken)
-        for unit in reversed(taken or []):
+        there = set[int]().union(*(at_node.get(node.id, ()) for node in nodes))
+        taken = _clear(search, nodes, target, [movers[index] for index in sorted(there)])
+        if taken is None:
+            continue
+        cost = (sum(unit.lost for unit in taken), len(taken))
+        found = _replace(search, taken) if best is None or cost < best[0] else None
+        for unit in reversed(taken):
             search.put_back(unit)
         if found is not None:
-            cost = (sum(unit.lost for unit in taken or []), len(taken or []))
-            if best is None or cost < best[0]:
-                best = (cost, *found)
+            best = (cost, *found)
     return None if best is None else (best[1], best[2])
 
 

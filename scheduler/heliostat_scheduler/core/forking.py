@@ -1,21 +1,21 @@
 """A copy of a state, for simulation: what can be shared (frozen records) is shared.
 
-A *fork* is independent. A *branch* copies the record of a job when somebody first looks at it, so it costs little however many jobs
-there are, and is good only as long as nobody changes the state that it came from.
+A *fork* is independent. A *branch* copies the record of a job, and a group of waiting jobs, when somebody first looks at it, so it costs
+little however many jobs there are, and is good only as long as nobody changes the state that it came from.
 """
 
 from __future__ import annotations
 
-from _collections_abc import dict_items, dict_values
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
-from itertools import chain
 from operator import attrgetter
 from typing import Any
 
 from heliostat_scheduler.core.book import Book, JobRec
+from heliostat_scheduler.core.copies import Copies
 from heliostat_scheduler.core.state import State
 from heliostat_scheduler.core.tree import QueueTree
+from heliostat_scheduler.core.waiting import Waiting
 
 _values: Callable[[JobRec], tuple[Any, ...]] = attrgetter(*(field.name for field in fields(JobRec)))  # Any: its fields
 
@@ -25,63 +25,12 @@ def copy_of(rec: JobRec) -> JobRec:
     return JobRec(*_values(rec))
 
 
-class Copies(dict[str, JobRec]):
-    """The jobs of a branch: those that were looked at are in it, the others still in `_rest`."""
-
-    __slots__ = ("_rest",)
-
-    def __init__(self, source: dict[str, JobRec]) -> None:
-        super().__init__()
-        self._rest: dict[str, JobRec] = dict(source.everything() if isinstance(source, Copies) else source)
-
-    def everything(self) -> Iterator[tuple[str, JobRec]]:
-        """All records as they are, without copying any."""
-        return chain(dict.items(self), self._rest.items())
-
-    def __missing__(self, job_id: str) -> JobRec:
-        rec = self[job_id] = copy_of(self._rest.pop(job_id))
-        return rec
-
-    def __setitem__(self, job_id: str, rec: JobRec) -> None:
-        self._rest.pop(job_id, None)
-        super().__setitem__(job_id, rec)
-
-    def __delitem__(self, job_id: str) -> None:
-        if self._rest.pop(job_id, None) is None:
-            super().__delitem__(job_id)
-
-    def __contains__(self, job_id: object) -> bool:
-        return super().__contains__(job_id) or job_id in self._rest
-
-    def __len__(self) -> int:
-        return super().__len__() + len(self._rest)
-
-    def __iter__(self) -> Iterator[str]:
-        return chain(list(super().__iter__()), list(self._rest))
-
-    def get(self, job_id: str, default: Any = None) -> Any:  # Any: as dict has it
-        return self[job_id] if job_id in self else default  # noqa: SIM401  (dict.get knows nothing of _rest)
-
-    def values(self) -> dict_values[str, JobRec]:
-        self._copy_all()
-        return super().values()
-
-    def items(self) -> dict_items[str, JobRec]:
-        self._copy_all()
-        return super().items()
-
-    def _copy_all(self) -> None:
-        rest, self._rest = self._rest, {}
-        for job_id, rec in rest.items():
-            super().__setitem__(job_id, copy_of(rec))
-
-
 def fork_state(state: State) -> State:
-    return _twin(state, {job_id: copy_of(rec) for job_id, rec in _all(state.book.jobs)})
+    return _twin(state, {job_id: copy_of(rec) for job_id, rec in _all(state.book.jobs)}, state.waiting.copy())
 
 
 def branch_state(state: State) -> State:
-    twin = _twin(state, Copies(state.book.jobs))
+    twin = _twin(state, Copies(state.book.jobs, copy_of), state.waiting.branch())
     # what was looked up about leases stays true until one of them changes
     twin.book.version, twin.book.leaf_version = state.book.version, state.book.leaf_version.copy()
     twin.pools, twin.largest_holders = state.pools.copy(), state.largest_holders.copy()
@@ -92,10 +41,10 @@ def _all(jobs: dict[str, JobRec]) -> Iterator[tuple[str, JobRec]]:
     return jobs.everything() if isinstance(jobs, Copies) else iter(jobs.items())
 
 
-def _twin(state: State, jobs: dict[str, JobRec]) -> State:
+def _twin(state: State, jobs: dict[str, JobRec], waiting: Waiting) -> State:
     twin = State(state.policy, ())
     twin.book = _twin_of_book(state.book, jobs)
-    twin.waiting = state.waiting.copy()
+    twin.waiting = waiting
     twin.cycle, twin.now_ms = state.cycle, state.now_ms
     twin.stale, twin.recheck_at = state.stale, state.recheck_at
     twin.timers = state.timers.copy()
@@ -127,7 +76,7 @@ def _twin_of_book(book: Book, jobs: dict[str, JobRec]) -> Book:
     twin.holding = {queue: members.copy() for queue, members in book.holding.items()}
     twin.claimants, twin.leavers = book.claimants.copy(), book.leavers.copy()
     twin.user_plan, twin.user_used = book.user_plan.copy(), book.user_used.copy()
-    twin.touched, twin.nodes_touched = set(jobs), set(book.nodes)
+    twin.nodes_touched = set(book.nodes)  # of the jobs a digest of another state begins with all
     return twin
 
 

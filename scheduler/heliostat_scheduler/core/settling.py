@@ -61,6 +61,16 @@ class Settling:
                 group.answer, group.fresh = self._why(leaf, group), False
         return found
 
+    def stays(self, leaf: QueueNode, group: Group) -> bool:
+        """Whether the group certainly stays blocked, whatever its reason."""
+        state = self.bounds.state
+        if group.judged_for is not state.structure:
+            judge(state, group)
+        if group.structural is not None:
+            return True
+        anything = bool(state.idle) or (state.policy.reclaim and state.policy.reclaim_rule == "share")
+        return not anything and not group.signature.starved and self._settled(leaf, group, {})
+
     def _settled(self, leaf: QueueNode, group: Group, bars: dict[str, Bar]) -> bool:
         for choice in group.choices:
             bar = bars.get(choice.flavor)

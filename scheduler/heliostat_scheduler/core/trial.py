@@ -126,8 +126,7 @@ class Bench:
 def _somebody_stands_back(state: State) -> bool:
     """Whether a job waits behind a reservation: then a change of another one may let it go."""
     codes = (ReasonCode.RESERVED_FOR, ReasonCode.BACKFILL_TOO_LONG)
-    answers = (group.answer for line in state.waiting.lines.values() for group in line.groups.values())
-    return any(isinstance(answer, Reason) and answer.code in codes for answer in answers)
+    return any(isinstance(answer, Reason) and answer.code in codes for answer in state.waiting.answers())
 
 
 def _settled(state: State, rec: JobRec, now_ms: int) -> bool:
@@ -139,8 +138,7 @@ def _settled(state: State, rec: JobRec, now_ms: int) -> bool:
     before = state.entitled_before
     cycle.share_out()
     state.entitled_before, state.stale = before, False
-    settling = Settling(Bounds(state, cycle.victims, Shortage(state)))
-    return not settling.worth_a_try(state.book.leaf_of(rec), [group])
+    return Settling(Bounds(state, cycle.victims, Shortage(state))).stays(state.book.leaf_of(rec), group)
 
 
 def pass_time(engine: Engine, job_id: str, why: Reason, now_ms: int) -> Passed:

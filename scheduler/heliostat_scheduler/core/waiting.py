@@ -11,10 +11,12 @@ user's decayed usage in steps, rank among equals, submission time, id.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from heliostat_scheduler.core.book import JobRec, task_amounts
+from heliostat_scheduler.core.copies import Copies
 from heliostat_scheduler.core.lack import Lack
 from heliostat_scheduler.core.model import CPU, MEMORY, Amounts, JobSpec, Policy, Preemptibility, TaskShape
 from heliostat_scheduler.core.reasons import Reason
@@ -126,11 +128,24 @@ class Group:
 
 @dataclass(slots=True)
 class QueueLine:
-    """One leaf queue: all waiting jobs in order, and the groups that may be tried."""
+    """One leaf queue: all waiting jobs in order, and the groups that may be tried. shared: the order is somebody else's."""
 
     order: list[OrderKey] = field(default_factory=list)
     groups: dict[Signature, Group] = field(default_factory=dict)
     fresh: set[Signature] = field(default_factory=set)
+    shared: bool = False
+
+    def insert(self, key: OrderKey) -> None:
+        self._own()
+        insort(self.order, key)
+
+    def remove(self, key: OrderKey) -> None:
+        self._own()
+        _discard(self.order, key)
+
+    def _own(self) -> None:
+        if self.shared:
+            self.order, self.shared = self.order.copy(), False
 
 
 def age_steps(spec: JobSpec, policy: Policy, now_ms: int) -> int:
@@ -181,13 +196,23 @@ class Waiting:
                     of[member.job_id] = group
         return twin
 
+    def branch(self) -> Waiting:
+        """A copy that takes its own of a group when somebody first looks at it; good while this one is left alone."""
+        twin = Waiting()
+        twin.keys = Copies(self.keys, _same)
+        for name, line in self.lines.items():
+            twin.lines[name] = QueueLine(line.order, Copies(line.groups, Group.twin), line.fresh.copy(), True)
+        lines = twin.lines
+        twin.group_of = Copies(self.group_of, lambda group: lines[group.signature.queue].groups[group.signature])
+        return twin
+
     def line(self, queue: str) -> QueueLine:
         return self.lines.setdefault(queue, QueueLine())
 
     def enter(self, rec: JobRec, key: OrderKey) -> None:
         """The job takes its place in its queue's order."""
         self.keys[rec.id] = key
-        insort(self.line(rec.spec.queue).order, key)
+        self.line(rec.spec.queue).insert(key)
 
     def join(self, rec: JobRec, signature: Signature) -> Group:
         """The job may be tried from now on."""
@@ -218,15 +243,15 @@ class Waiting:
         """The job waits no longer."""
         key = self.keys.pop(rec.id, None)
         if key is not None:
-            _discard(self.line(rec.spec.queue).order, key)
+            self.line(rec.spec.queue).remove(key)
 
     def rekey(self, rec: JobRec, key: OrderKey) -> None:
         old = self.keys[rec.id]
         if old == key:
             return
         line = self.line(rec.spec.queue)
-        _discard(line.order, old)
-        insort(line.order, key)
+        line.remove(old)
+        line.insert(key)
         self.keys[rec.id] = key
         group = self.group_of.get(rec.id)
         if group is not None:
@@ -238,9 +263,19 @@ class Waiting:
         line = self.lines.get(queue)
         return line is not None and bool(line.groups)
 
+    def answers(self) -> Iterator[Reason | Lack | None]:
+        """Why each group waits; none of them is copied for it."""
+        for line in self.lines.values():
+            for _, group in line.groups.everything() if isinstance(line.groups, Copies) else line.groups.items():
+                yield group.answer
+
     def position(self, rec: JobRec) -> int | None:
         key = self.keys.get(rec.id)
         return None if key is None else bisect_left(self.line(rec.spec.queue).order, key) + 1
+
+
+def _same(key: OrderKey) -> OrderKey:
+    return key
 
 
 def _discard(rows: list[OrderKey], key: OrderKey) -> None:
