@@ -20,7 +20,7 @@ from heliostat_scheduler.core.judge import room_in, rule_reason, structural_reas
 from heliostat_scheduler.core.model import PRIORITY_CLASSES, JobSpec, NodeSpec, SlotSpec
 from heliostat_scheduler.core.reasons import Reason, ReasonCode, Remedy, RemedyKind, amount, decimal, sentence
 from heliostat_scheduler.core.tree import QueueNode
-from heliostat_scheduler.core.trial import TIME_CODES, Bench, Passed, pass_time
+from heliostat_scheduler.core.trial import TIME_CODES, Bench, Passed, losers, pass_time
 
 if TYPE_CHECKING:
     from heliostat_scheduler.core.engine import Engine
@@ -56,8 +56,18 @@ def explain(engine: Engine, job_id: str, now_ms: int, thorough: bool = False) ->
 class _Ideas:
     """The ideas for one job, in the order in which they are worth trying."""
 
-    def __init__(self, engine: Engine, rec: JobRec, why: Reason, now_ms: int, thorough: bool) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        rec: JobRec,
+        why: Reason,
+        now_ms: int,
+        thorough: bool,
+        lost: frozenset[str] = frozenset(),
+    ) -> None:
+        """lost: who has lost GPUs on the way here."""
         self.engine = engine
+        self.lost = lost
         self.thorough = thorough
         self.bench = Bench(engine, rec.id, now_ms, thorough)
         self.rec = rec
@@ -148,26 +158,33 @@ class _Ideas:
             if more.command:
                 last = more.action if more.action == "cancel_other" else action
                 both = f"{command} && {more.command}"
-                return replace(more, action=last, text=f"{text}, and {more.text}", command=both)
+                lost = there.losing(more.evicts)
+                return replace(more, action=last, text=f"{text}, and {more.text}", command=both, evicts=lost)
             if more.at_ms is not None:
-                return Remedy(RemedyKind.APPLY, action, f"{text}; then {more.text}", command, at_ms=more.at_ms)
+                words, lost = f"{text}; then {more.text}", there.losing()
+                return Remedy(RemedyKind.APPLY, action, words, command, evicts=lost, at_ms=more.at_ms)
         return None
 
     def _at_least(self, action: str, command: str, text: str, *changes: ev.Event) -> Remedy:
         """The first step when nothing that was tried starts the job: it says for what the job would wait then."""
         there = self._there(*changes)
         then = "" if there is None else f"; it would then wait: {sentence(there.why)}"
-        return Remedy(RemedyKind.APPLY, action, text + then, command)
+        lost = () if there is None else there.losing()
+        return Remedy(RemedyKind.APPLY, action, text + then, command, evicts=lost)
+
+    def losing(self, too: Iterable[str] = ()) -> tuple[str, ...]:
+        """Who has lost GPUs on the way here, and these."""
+        return tuple(sorted(self.lost.union(too)))
 
     def _there(self, *changes: ev.Event) -> _Ideas | None:
         """The same job after these changes and a cycle, if it waits then."""
         copy = self.engine.branch()
         for change in changes:
             copy.apply(change, self.now_ms)
-        copy.decide(self.now_ms)
+        lost = frozenset(losers(copy, copy.decide(self.now_ms)) - {self.spec.id})
         why = copy.reason(self.spec.id)
         rec = copy.state.book.jobs[self.spec.id]
-        return None if why is None else _Ideas(copy, rec, why, self.now_ms, self.thorough)
+        return None if why is None else _Ideas(copy, rec, why, self.now_ms, self.thorough, lost)
 
     # -- one idea each
 
