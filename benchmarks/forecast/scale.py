@@ -2,12 +2,14 @@
 
 Needs two quiet cores. Prints one JSON object on the last line:
   explain_ms   the immediate answer of `helio explain` (reason, numbers, checks), p50 and p99 over waiting jobs; at most 100
-  remedies_ms  the same with remedies, each tried on a copy of the engine, as the forecasting process answers it; at most 100
+  remedies_ms  the same with remedies, each tried on a copy of the engine, answered as the forecasting process answers it, by a fork: wall time
+               from the question to the last byte, and CPU time of the fork, memory that it had to copy included; at most 100
   whatif_s     a changed quota, 24 hours ahead, as the forecasting process answers it: on one core (it forks, and both halves are kept there),
-               and on all; at most 10 on one
-  cycle_p99    p99 of a cycle with and without a forecasting process beside it that never rests (live it rests ten times as long as it
-               works), medians of five alternating runs; less than 10 % apart. The runs themselves are printed, too: alternation does
-               not help against a machine that is busy with other things, and then alone_ms alone already varies by more than 10 %
+               and on all; at most 10
+  cycle_p99    p99 of a cycle alone, beside the forecasting process making estimates without ever resting (live it rests ten times as long as
+               it works), and beside one what-if after the other (both halves at a time); medians of five alternating runs; less than 10 %
+               apart. The runs themselves are printed, too: alternation does not help against a machine that is busy with other things, and
+               then alone_ms alone already varies by more than 10 %
 
 `--part` runs one of them.
 """
@@ -20,20 +22,24 @@ import json
 import multiprocessing
 import os
 import random
+import signal
 import statistics
 import time
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from heliostat.control import explaining
-from heliostat.forecasting import questions
+from heliostat.forecasting import forking, questions
+from heliostat.forecasting.worker import BEHIND, NICE, answered
 from heliostat_scheduler.core.engine import Engine
 from heliostat_scheduler.core.explain import glance
 from heliostat_scheduler.forecast import Correction, Lengths, Ran, whatif
 from heliostat_scheduler.simulator.load.latency import LoadCluster, latency
 
+Json = dict[str, Any]  # Any: JSON
 DAY_MS = 24 * 3_600_000
-NICE = 10
 PARTS = ["explain", "remedies", "whatif", "cycle"]
 
 
@@ -65,67 +71,98 @@ def knows(queues: int) -> questions.Known:
     return questions.Known(lengths(queues), (), Correction(), ("gpu",))
 
 
-def remedies_ms(engine: Engine, queues: int, now_ms: int, asked: int = 60) -> dict[str, float]:
+def in_fork(work: Callable[[], Json]) -> tuple[Json, float, float]:
+    """As the forecasting process answers a question: (answer, wall seconds, CPU seconds of the fork)."""
+    began = time.perf_counter()
+    pid, reading = forking.start(lambda: answered(1, work))
+    data = b"".join(iter(lambda: os.read(reading, forking.READ_BYTES), b""))
+    wall = time.perf_counter() - began
+    os.close(reading)
+    used = os.wait4(pid, 0)[2]
+    return json.loads(data)["answer"], wall, used.ru_utime + used.ru_stime
+
+
+def remedies_ms(engine: Engine, queues: int, now_ms: int, asked: int = 100) -> dict[str, float]:
     jobs = random.Random(2).sample(sorted(engine.state.waiting.keys), min(asked, len(engine.state.waiting.keys)))
-    known, wall, cpu, told = knows(queues), [], [], Counter[str]()
+    known, walls, cpus, told = knows(queues), [], [], Counter[str]()
     gc.freeze()  # as the forecasting process does before it forks
     for job in jobs:
-        began, had = time.perf_counter(), time.process_time()
-        why = questions.explain(engine, known, {"job_id": job}, now_ms)
-        wall.append(1000 * (time.perf_counter() - began))
-        cpu.append(1000 * (time.process_time() - had))
+        why, wall, cpu = in_fork(lambda job=job: questions.explain(engine, known, {"job_id": job}, now_ms))  # type: ignore[misc]
+        walls.append(1000 * wall)
+        cpus.append(1000 * cpu)
         told.update(remedy["action"] for remedy in why["remedies"])
     gc.unfreeze()
+    return {**spread(walls), **{f"cpu_{name}": value for name, value in spread(cpus).items()}, **told}
+
+
+def spread(ms: list[float]) -> dict[str, float]:
     return {
-        "p50": round(statistics.median(wall), 1), "p99": round(float(np.percentile(wall, 99)), 1), "max": round(max(wall), 1),
-        "cpu_p50": round(statistics.median(cpu), 1), "cpu_max": round(max(cpu), 1), **told,
-    }  # fmt: skip
+        "p50": round(statistics.median(ms), 1),
+        "p99": round(float(np.percentile(ms, 99)), 1),
+        "max": round(max(ms), 1),
+    }
 
 
 def whatif_s(engine: Engine, queues: int, now_ms: int) -> dict[str, float]:
     known, asked = knows(queues), {"quota": ["q001=100"], "horizon_ms": DAY_MS}
+    gc.freeze()
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
-    had = os.times()
-    one = questions.whatif(engine, known, asked, now_ms)
-    spent = os.times()
+    one, _, cpu = in_fork(lambda: questions.whatif(engine, known, asked, now_ms))
     os.sched_setaffinity(0, cores)
-    all_of_them = questions.whatif(engine, known, asked, now_ms)
-    cpu = sum(spent[:4]) - sum(had[:4])
+    all_of_them, _, _ = in_fork(lambda: questions.whatif(engine, known, asked, now_ms))
+    gc.unfreeze()
     moved = {
         name: len(one[name]) if isinstance(one[name], list) else one[name] for name in ("earlier", "later", "evicted")
     }
     return {"one_core": one["took_s"], "one_core_cpu": round(cpu, 2), "all_cores": all_of_them["took_s"], **moved}
 
 
-def forecast_for_ever(gpus: int, pending: int, queues: int, ready: object) -> None:
-    """What the forecasting process does all the time, niced like it."""
-    os.nice(NICE)
-    engine, known, seed = LoadCluster(gpus, pending, queues, 0).engine, lengths(queues), 0
+def forecast_for_ever(beside: str, gpus: int, pending: int, queues: int, ready: object) -> None:
+    """What the forecasting process does for estimates, or for what-ifs, niced like it."""
+    os.nice(NICE + (BEHIND if beside == "estimates" else 0))
+    engine, known, seed = LoadCluster(gpus, pending, queues, 0).engine, knows(queues), 0
+    gc.freeze()
+    gc.set_threshold(forking.RARELY)
     ready.set()  # type: ignore[attr-defined]  # a multiprocessing Event
     while True:
-        whatif.course_of(engine, 0, known.draw(seed), [], DAY_MS)
+        if beside == "estimates":
+            whatif.course_of(engine, 0, known.lengths.draw(seed), [], DAY_MS)
+        else:
+            questions.whatif(engine, known, {"quota": [f"q001={100 + seed}"], "horizon_ms": DAY_MS}, 0)
         seed += 1
 
 
 def cycle_p99(gpus: int, pending: int, queues: int, cycles: int, rounds: int) -> dict[str, object]:
-    found: dict[bool, list[float]] = {False: [], True: []}
-    for index in range(2 * rounds):
-        beside = index % 2 == 1
-        ready = multiprocessing.Event()
-        child = multiprocessing.Process(target=forecast_for_ever, args=(gpus, pending, queues, ready), daemon=True)
-        if beside:
-            child.start()
-            ready.wait()
-        found[beside].append(float(latency(gpus, pending, queues, cycles, seed=0)["p99_ms"]))  # type: ignore[arg-type]
-        if beside:
-            child.kill()
-            child.join()
-    alone, together = statistics.median(found[False]), statistics.median(found[True])
-    return {
-        "alone_ms": alone, "beside_a_forecast_ms": together, "growth": round(together / alone - 1, 3),
-        "runs_alone_ms": found[False], "runs_beside_ms": found[True],
-    }  # fmt: skip
+    found: dict[str, list[float]] = {"alone": [], "estimates": [], "whatif": []}
+    for _ in range(rounds):
+        for beside, runs in found.items():
+            child = None if beside == "alone" else beside_of(beside, gpus, pending, queues)
+            runs.append(float(latency(gpus, pending, queues, cycles, seed=0)["p99_ms"]))  # type: ignore[arg-type]
+            if child is not None:
+                os.killpg(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+    alone = statistics.median(found["alone"])
+    told: dict[str, object] = {"alone_ms": alone, "runs_alone_ms": found["alone"]}
+    for beside in ("estimates", "whatif"):
+        median = statistics.median(found[beside])
+        told |= {
+            f"beside_{beside}_ms": median,
+            f"growth_{beside}": round(median / alone - 1, 3),
+            f"runs_{beside}_ms": found[beside],
+        }
+    return told
+
+
+def beside_of(beside: str, gpus: int, pending: int, queues: int) -> int:
+    """The group of a process, and of its forks, that forecasts until it is killed; it has begun."""
+    ready = multiprocessing.Event()
+    child = os.fork()
+    if child == 0:
+        os.setpgid(0, 0)
+        forecast_for_ever(beside, gpus, pending, queues, ready)
+    ready.wait()
+    return child
 
 
 def main() -> None:

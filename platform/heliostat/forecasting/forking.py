@@ -1,7 +1,8 @@
-"""Two computations at a time, where there are two cores: the second in a fork. Only for processes of one thread."""
+"""Computations in forks of this process: it waits for none of them, and nothing of them outlives the answer. Only for one thread."""
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import traceback
@@ -10,16 +11,24 @@ from typing import TypeVar
 
 T = TypeVar("T")
 READ_BYTES = 1 << 20
+RARELY = 200_000
+"""New objects after which a fork looks for garbage: it is gone in seconds, and looking was a fifth of what it did."""
 
 
-def both(first: Callable[[], T], second: Callable[[], T]) -> tuple[T, T]:
-    """The results of both. An exception of either is raised here."""
+def start(work: Callable[[], bytes], behind: int = 0) -> tuple[int, int]:
+    """A fork that computes: its pid, and the end of a pipe from which the bytes come. behind: by how much it is nicer than this process."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        _compute(writing, second)
+        _compute(writing, work, behind)
     os.close(writing)
+    return pid, reading
+
+
+def both(first: Callable[[], T], second: Callable[[], T]) -> tuple[T, T]:
+    """The results of both, computed at a time where there are two cores. An exception of either is raised here."""
+    pid, reading = start(lambda: _pickled(second))
     try:
         mine = first()
         data = b"".join(iter(lambda: os.read(reading, READ_BYTES), b""))
@@ -34,17 +43,24 @@ def both(first: Callable[[], T], second: Callable[[], T]) -> tuple[T, T]:
     return mine, answer
 
 
-def _compute(writing: int, work: Callable[[], T]) -> None:
-    """In the fork."""
+def _pickled(work: Callable[[], T]) -> bytes:
     try:
-        try:
-            answer: T | BaseException = work()
-        except (ValueError, KeyError) as error:
-            answer = error
-        data = pickle.dumps(answer)
+        return pickle.dumps(work())
+    except (ValueError, KeyError) as error:
+        return pickle.dumps(error)
+
+
+def _compute(writing: int, work: Callable[[], bytes], behind: int) -> None:
+    """In the fork: compute, write, and be gone without touching what is the parent's."""
+    code = 0
+    try:
+        os.nice(behind)
+        gc.set_threshold(RARELY)
+        data = work()
         while data:
             data = data[os.write(writing, data) :]
     except BaseException:  # noqa: BLE001  (the fork must never return into its parent's stack)
         traceback.print_exc()
+        code = 1
     finally:
-        os._exit(0)
+        os._exit(code)

@@ -17,7 +17,6 @@ import selectors
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from heliostat.forecasting import knowledge, questions
+from heliostat.forecasting import forking, knowledge, questions
 from heliostat.forecasting.expecting import Expecting
 from heliostat.forecasting.measuring import Measuring
 from heliostat.forecasting.mirror import Diverged, Mirror
@@ -33,6 +32,8 @@ from heliostat.store import StoreError, database
 
 Json = dict[str, Any]  # Any: JSON
 NICE = 10
+BEHIND = 9
+"""Estimates give way to questions, for which somebody waits."""
 PAUSE_S = 2.0
 SHARE = 10.0
 """After a refresh that took t seconds the next begins no sooner than SHARE x t later."""
@@ -188,13 +189,8 @@ class Worker:
     # -- forks
 
     def _fork(self, id: int, work: Callable[[], Json]) -> None:
-        reading, writing = os.pipe()
         gc.freeze()
-        pid = os.fork()
-        if pid == 0:
-            os.close(reading)
-            _compute(writing, id, work)
-        os.close(writing)
+        pid, reading = forking.start(lambda: answered(id, work), 0 if id else BEHIND)
         gc.unfreeze()
         self._forks[reading] = Fork(pid, id)
         self._selector.register(reading, selectors.EVENT_READ)
@@ -236,23 +232,14 @@ def until_overdue(estimates: Sequence[Sequence[Any]]) -> float:  # Any: JSON
     return min(AGAIN_S, max(OVERDUE_S, soonest_ms / 1000 + 1))
 
 
-def _compute(writing: int, id: int, work: Callable[[], Json]) -> None:
-    """In the fork: compute, write, and be gone without touching what is the parent's."""
-    code = 0
+def answered(id: int, work: Callable[[], Json]) -> bytes:
+    """The answer as it goes through the pipe; a question that makes no sense has an error for an answer."""
     try:
-        try:
-            told: Json = {"id": id, "answer": work()}
-        except (ValueError, KeyError) as error:
-            text = str(error.args[0]) if error.args else type(error).__name__
-            told = {"id": id, "error": {"code": "bad_question", "message": text}}
-        data = json.dumps(told, separators=(",", ":")).encode()
-        while data:
-            data = data[os.write(writing, data) :]
-    except BaseException:  # noqa: BLE001  (the fork must never return into the parent's loop)
-        traceback.print_exc()
-        code = 1
-    finally:
-        os._exit(code)
+        told: Json = {"id": id, "answer": work()}
+    except (ValueError, KeyError) as error:
+        text = str(error.args[0]) if error.args else type(error).__name__
+        told = {"id": id, "error": {"code": "bad_question", "message": text}}
+    return json.dumps(told, separators=(",", ":")).encode()
 
 
 def main() -> int:
