@@ -58,3 +58,106 @@ def test_growth(case: Case) -> None:
         made.now += 1_000
         made.settle()
     assert made.tasks("x") == case.tasks
+
+
+SETTLED = job("y", 1, tasks=2, elastic=True)
+FULL = tuple((tasks, 1000 * tasks) for tasks in (1, 2))
+
+
+@dataclass(frozen=True)
+class Scattered:
+    """x and y have two devices each of the first node (4 devices), z is on the second; x may grow in its place if y moves there."""
+
+    say: str
+    tasks: int
+    spec: JobSpec = field(default_factory=lambda: job("x", 1, tasks=2, max_tasks=4, elastic=True))
+    neighbour: JobSpec = SETTLED
+    known: bool = True
+    others: int = 4
+    """Devices of the second node; z holds `held` of them."""
+    held: int = 2
+    limit: int = -1
+
+
+SCATTERED = [
+    Scattered("its neighbour moves to what is free", 4),
+    Scattered("not one whose goodput nobody knows", 2, known=False),
+    Scattered("not one that may not be resized", 2, neighbour=replace(SETTLED, elastic=False)),
+    Scattered("not one that holds more than is gained", 2, spec=job("x", 1, tasks=2, max_tasks=3, elastic=True), others=5, held=3),
+    Scattered("not where the neighbour finds no room", 2, held=3),
+    Scattered("not while a limit forbids the growth", 2, limit=6),
+]  # fmt: skip
+
+
+def scattered(case: Scattered, neighbour: JobSpec) -> World:
+    """Everybody is where Scattered says, and x may grow from now on."""
+    nodes = [node("n0", 4), node("n1", case.others)]
+    queues = [queue("default", -1, limit=case.limit)]
+    made = World(nodes, queues, replace(POLICY, resize_interval_ms=30_000), at=1_000)
+    made.apply(ev.NodeCordoned("n1"))
+    made.submit(replace(case.spec, max_tasks=2))
+    made.submit(neighbour)
+    made.settle()
+    made.apply(ev.NodeUncordoned("n1"))
+    made.apply(ev.NodeCordoned("n0"))
+    made.submit(job("z", 1, tasks=case.held))
+    made.settle()
+    made.apply(ev.NodeUncordoned("n0"))
+    if case.known:
+        made.apply(ev.Estimated("y", goodput_milli=FULL))
+    made.apply(ev.JobChanged(case.spec))
+    made.specs["x"] = case.spec
+    made.apply(ev.Estimated("x", goodput_milli=LINEAR))
+    return made
+
+
+@pytest.mark.parametrize("case", SCATTERED, ids=lambda case: case.say)
+def test_room_is_made_on_the_own_node(case: Scattered) -> None:
+    made = scattered(case, case.neighbour)
+    before = made.held["y"]
+    for _ in range(5):
+        made.now += 1_000
+        made.settle()
+    assert made.tasks("x") == case.tasks
+    assert {place.node for place in made.held["x"]} == {"n0"}
+    moved = {place.node for place in made.held["y"]} == {"n1"}
+    assert moved == (case.tasks == 4)
+    assert moved or made.held["y"] == before
+
+
+def test_who_was_resized_just_now_does_not_move() -> None:
+    small = replace(SETTLED, min_tasks=1, max_tasks=1)
+    made = scattered(SCATTERED[0], small)
+    made.apply(ev.JobChanged(replace(small, max_tasks=2)))
+    made.specs["y"] = replace(small, max_tasks=2)
+    made.apply(ev.JobChanged(replace(SCATTERED[0].spec, max_tasks=2)))
+    made.settle()
+    assert made.tasks("y") == 2
+    made.apply(ev.JobChanged(SCATTERED[0].spec))
+    made.now += 29_000
+    made.settle()
+    assert made.tasks("x") == 2
+    made.now += 2_000
+    made.settle()
+    assert made.tasks("x") == 4
+
+
+def test_nobody_moves_off_a_node_that_the_growing_job_may_not_use() -> None:
+    made = World([rack("n0", 4, "r0"), node("n1", 4), node("n2", 4)], policy=POLICY, at=1_000)
+    small = job("x", 1, tasks=2, elastic=True, spread="rack")
+    for home, specs in (("n0", (small, job("rigid", 1, tasks=2))), ("n1", (SETTLED,)), ("n2", (job("z", 1, tasks=2),))):
+        for name in sorted({"n0", "n1", "n2"} - {home}):
+            made.apply(ev.NodeCordoned(name))
+        made.apply(ev.NodeUncordoned(home))
+        made.submit(*specs)
+        made.settle()
+    for name in ("n0", "n1", "n2"):
+        made.apply(ev.NodeUncordoned(name))
+    before = made.held["y"]
+    assert {place.node for place in before} == {"n1"}
+    made.apply(ev.JobChanged(replace(small, max_tasks=4)))
+    made.specs["x"] = replace(small, max_tasks=4)
+    made.apply(ev.Estimated("x", goodput_milli=LINEAR))
+    made.apply(ev.Estimated("y", goodput_milli=FULL))
+    made.settle()
+    assert (made.tasks("x"), made.held["y"]) == (2, before)

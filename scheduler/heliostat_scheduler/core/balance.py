@@ -2,7 +2,7 @@
 
 Before the waiting jobs are looked at, target sizes are computed for all such jobs of a queue and flavor, running and waiting alike,
 and those that should give tasks up are told to. Afterwards the ones that should grow take what is free, on as few nodes as
-their size needs, moving as a whole where that is the only way (a resize restarts the job anyway).
+their size needs, moving as a whole where that is the only way (a resize restarts the job anyway), or small ones make room for them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from heliostat_scheduler.core.space import WHOLE, NodeSpace
 VACATE_TRIES = 8
 IDLE_SHARE = 20
 """A job that has nothing counts as this many times slower than with its minimum."""
+
+Moves = list[tuple[JobRec, tuple[TaskPlace, ...]]]
+"""Jobs and the places each goes to, all of its tasks."""
 
 
 def balanced(rec: JobRec) -> bool:
@@ -61,10 +64,9 @@ def grow_to(cycle: Cycle, targets: dict[str, int]) -> None:
         if rec.phase is not Phase.RUNNING or rec.claim or rec.leaving or not rec.places:
             continue
         sizes = [size for size in valid_sizes(rec) if len(rec.places) < size <= targets[rec.id]]
-        if any(_resize_to(cycle, rec, size) for size in sorted(sizes, reverse=True)):
-            continue
-        if sizes:
-            _vacate(cycle, rec)
+        sizes = [size for size in sorted(sizes, reverse=True) if _allowed(cycle, rec, size)]
+        if not any(_resize_to(cycle, rec, size) for size in sizes):
+            any(_vacate(cycle, rec, size) for size in sizes)
 
 
 def _groups(cycle: Cycle) -> dict[tuple[str, str], list[JobRec]]:
@@ -75,7 +77,7 @@ def _groups(cycle: Cycle) -> dict[tuple[str, str], list[JobRec]]:
         if not balanced(rec) or rec.cancel or rec.claim or rec.leaving or rec.id in cycle.grown:
             continue
         if rec.phase is Phase.RUNNING:
-            due = rec.resized_at + state.policy.resize_interval_ms if rec.resized_at else 0
+            due = _due(cycle, rec)
             if due > cycle.now_ms:
                 cycle.recheck.append(due)
                 continue
@@ -86,6 +88,11 @@ def _groups(cycle: Cycle) -> dict[tuple[str, str], list[JobRec]]:
         flavor = rec.flavor or (rec.spec.flavors or flavors or ("",))[0]
         groups.setdefault((rec.spec.queue, flavor), []).append(rec)
     return groups
+
+
+def _due(cycle: Cycle, rec: JobRec) -> int:
+    """When it may be resized or moved again."""
+    return rec.resized_at + cycle.state.policy.resize_interval_ms if rec.resized_at else 0
 
 
 def _fair_share(cycle: Cycle, queue: str, flavor: str, free: int) -> int:
@@ -106,44 +113,61 @@ def _elastic(cycle: Cycle, rec: JobRec) -> Elastic:
     return Elastic(rec.id, len(rec.places), table, rec.done_milli, keep, rec.spec.priority)
 
 
-def _vacate(cycle: Cycle, rec: JobRec) -> None:
-    """Free capacity exists but lies scattered: empty the node with the fewest tasks by moving small balanced jobs to others.
+def _vacate(cycle: Cycle, rec: JobRec, size: int) -> bool:
+    """Free capacity exists but lies scattered: make room for `size` tasks by moving small balanced jobs off one node to others.
 
-    The node is free once they have left; `rec` takes it in the cycle after.
+    The node may be one that `rec` has tasks on already. Where the fewest devices have to move comes first. The room is there once
+    they have left; `rec` takes it in the cycle after. Nobody moves if `rec` would not fit then.
     """
     book = cycle.state.book
+    per_task = rec.spec.shape.gpu_milli // WHOLE
     nodes = [node for node in book.now.nodes.values() if node.opened and node.flavor == rec.flavor]
-    partial = sorted(
-        (node for node in nodes if 0 < node.whole < len(node.slots)), key=lambda node: (-node.whole, node.id)
-    )
-    for node in partial[:VACATE_TRIES]:
-        moves = _moves_off(cycle, node.id, rec, [other for other in partial if other is not node])
+    short: list[tuple[int, str, NodeSpace]] = []
+    for node in nodes:
+        here = sum(place.node == node.id for place in rec.places)
+        lacking = per_task * (min(size, len(node.slots) // per_task) - here) - node.whole
+        if lacking > 0 and (node.whole or here):
+            short.append((lacking, node.id, node))
+    partial = [node for node in nodes if 0 < node.whole < len(node.slots)]
+    for lacking, _, node in sorted(short)[:VACATE_TRIES]:
+        moves = _moves_off(cycle, node.id, lacking, rec, [other for other in partial if other is not node])
+        if not moves or not _fits_after(cycle, moves, rec, size):
+            continue
         for mover, places in moves:
             if not _room_while_moving(cycle, mover, len(places)):
-                return
-            old = mover.places
-            book.leave(mover, old)
+                break
+            book.leave(mover, mover.places)
             facts = (("for", rec.id), ("lost_ms", mover.spec.restart_cost_ms))
             cycle.enlarge(mover, places, reason(ReasonCode.MIGRATED_FOR, *facts, blockers=[rec.id]))
-        if moves:
-            return
+        return True
+    return False
 
 
-def _moves_off(
-    cycle: Cycle, node_id: str, rec: JobRec, others: list[NodeSpace]
-) -> list[tuple[JobRec, tuple[TaskPlace, ...]]]:
-    """Where every job on the node could go, or nothing when one of them cannot."""
+def _fits_after(cycle: Cycle, moves: Moves, rec: JobRec, size: int) -> bool:
+    space = cycle.state.book.now
+    for mover, places in moves:
+        space.give(mover.places, mover.spec.shape)
+        space.take(places, mover.spec.shape)
+    fits = _places_for(cycle, rec, size) is not None
+    for mover, places in reversed(moves):
+        space.give(places, mover.spec.shape)
+        space.take(mover.places, mover.spec.shape)
+    return fits
+
+
+def _moves_off(cycle: Cycle, node_id: str, lacking: int, rec: JobRec, others: list[NodeSpace]) -> Moves:
+    """Which jobs leave the node so that `lacking` more of its devices become free, and where to; nothing when that cannot be."""
     book = cycle.state.book
-    movers = [book.jobs[job_id] for job_id in sorted(book.on_node.get(node_id, ()))]
     slots = {node.id: [s for s, free in zip(node.slots, node.free, strict=True) if free >= WHOLE] for node in others}
     moves = []
-    for mover in sorted(movers, key=lambda mover: (-len(mover.places), age(mover))):
-        steady = mover.phase is Phase.RUNNING and not (mover.claim or mover.leaving) and mover.id not in cycle.grown
-        if mover is rec or not steady or not balanced(mover) or any(place.node != node_id for place in mover.places):
-            return []
+    for mover in _leavers(cycle, node_id, lacking, rec):
         per_task = mover.spec.shape.gpu_milli // WHOLE
         need = per_task * len(mover.places)
-        fitting = [name for name, free in slots.items() if len(free) >= need]
+        fitting = [
+            name
+            for name, free in slots.items()
+            if len(free) >= need and book.now.nodes[name].room(mover.spec.shape) >= len(mover.places)
+        ]
         if not fitting:
             return []
         name = min(fitting, key=lambda name: (len(slots[name]), name))
@@ -151,6 +175,25 @@ def _moves_off(
         places = tuple(TaskPlace(name, tuple(taken[i : i + per_task])) for i in range(0, need, per_task))
         moves.append((mover, places))
     return moves
+
+
+def _leavers(cycle: Cycle, node_id: str, lacking: int, rec: JobRec) -> list[JobRec]:
+    """Jobs of the node that hold `lacking` devices together, the largest first: no more has to move than is gained."""
+    book = cycle.state.book
+    movable: list[tuple[int, JobRec]] = []
+    for job_id in sorted(book.on_node.get(node_id, ())):
+        mover = book.jobs[job_id]
+        steady = mover.phase is Phase.RUNNING and not (mover.claim or mover.leaving) and mover.id not in cycle.grown
+        if mover is rec or not steady or not balanced(mover) or _due(cycle, mover) > cycle.now_ms:
+            continue
+        if all(place.node == node_id for place in mover.places):
+            movable.append((len(mover.places) * (mover.spec.shape.gpu_milli // WHOLE), mover))
+    chosen: list[JobRec] = []
+    for devices, mover in sorted(movable, key=lambda item: (-item[0], age(item[1]))):
+        if devices <= lacking:
+            chosen.append(mover)
+            lacking -= devices
+    return [] if lacking else chosen
 
 
 def _least_useful(rec: JobRec, count: int) -> list[TaskPlace]:
@@ -170,24 +213,36 @@ def _room_while_moving(cycle: Cycle, rec: JobRec, tasks: int) -> bool:
     return gap is None
 
 
+def _allowed(cycle: Cycle, rec: JobRec, size: int) -> bool:
+    """Whether the rules and limits of its queue let the job hold `size` tasks."""
+    spec, held = rec.spec, len(rec.places)
+    need = task_amounts(spec, rec.flavor, size - held)
+    core = task_amounts(spec, rec.flavor, core_tasks(spec, size) - core_tasks(spec, held))
+    if rule_reason(cycle.state, cycle.state.book.leaf_of(rec), spec, need, core) is not None:
+        return False
+    return _room_while_moving(cycle, rec, size - held)
+
+
+def _places_for(cycle: Cycle, rec: JobRec, size: int) -> tuple[TaskPlace, ...] | None:
+    """Where the job could hold `size` tasks on as few nodes as that needs; its own places count as free."""
+    space, old = cycle.state.book.now, rec.places
+    space.give(old, rec.spec.shape)
+    places = compact(space, rec.flavor, rec.spec.shape, size, old, rec.spec.spread)
+    space.take(old, rec.spec.shape)
+    if places is None or not _room_while_moving(cycle, rec, sum(place not in old for place in places)):
+        return None
+    return places
+
+
 def _resize_to(cycle: Cycle, rec: JobRec, size: int) -> bool:
     """Hold `size` tasks on as few nodes as that needs; False when there is no such place."""
-    state, spec = cycle.state, rec.spec
-    book = state.book
-    leaf = book.leaf_of(rec)
-    need = task_amounts(spec, rec.flavor, size - len(rec.places))
-    core = task_amounts(spec, rec.flavor, core_tasks(spec, size) - core_tasks(spec, len(rec.places)))
-    if rule_reason(state, leaf, spec, need, core) is not None:
-        return False
     old = rec.places
-    book.now.give(old, spec.shape)
-    places = compact(book.now, rec.flavor, spec.shape, size, old, spec.spread)
-    book.now.take(old, spec.shape)
-    if places is None or not _room_while_moving(cycle, rec, sum(place not in old for place in places)):
+    places = _places_for(cycle, rec, size)
+    if places is None:
         return False
     gone = tuple(place for place in old if place not in places)
     facts = (("tasks", size), ("from", len(old)))
     if gone:
-        book.leave(rec, gone)
+        cycle.state.book.leave(rec, gone)
     cycle.enlarge(rec, without(places, [place for place in old if place in places]), reason(ReasonCode.GREW, *facts))
     return True
