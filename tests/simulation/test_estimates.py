@@ -37,6 +37,22 @@ def test_neighbours_set_the_estimate() -> None:
     assert short.rest_s(["new"], 0.0)[0] < 300 < 20_000 < long.rest_s(["new"], 0.0)[0]
 
 
+def test_without_a_template_nobody_is_a_closer_relative() -> None:
+    """Whoever finished in between, and in whatever order pairs came, says nothing about who resembles whom."""
+    rests = []
+    for pair in (("long", "short"), ("short", "long")):
+        history = RunHistory()
+        for i in range(20):
+            for kind in pair:
+                history.arrived(f"{kind}-{i}", "q", 1)
+                history.started(f"{kind}-{i}", 0.0)
+            history.finished(f"short-{i}", 60.0)
+            history.finished(f"long-{i}", 50_000.0)
+        history.arrived("new", "q", 1)
+        rests += history.rest_s(["new"], 0.0)
+    assert max(rests) < 1.5 * min(rests)
+
+
 def test_the_same_gpu_count_weighs_more() -> None:
     history = history_of([60.0] * 10, gpus=1)
     for i in range(10):

@@ -114,7 +114,8 @@ class RunHistory:
 
     def arrived(self, job: str, queue: str, gpus: int, template: str = "") -> None:
         line = self._lines.setdefault(queue, Line())
-        number = self._templates.setdefault(template, len(self._templates)) if template else -1 - len(self._at)
+        # Without a template it resembles no neighbour of its line more than the others.
+        number = self._templates.setdefault(template, len(self._templates)) if template else -2 - line.size
         self._at[job] = (line, line.append(gpus, number))
 
     def started(self, job: str, now_s: float) -> None:
