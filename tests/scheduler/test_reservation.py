@@ -120,8 +120,7 @@ def exact(seed: int) -> list[tuple[str, int, int]]:
             if job_id not in starts:
                 starts[job_id] = made.now
                 ends[job_id] = made.now + (made.specs[job_id].max_runtime_ms or 0)
-        first = Reservations(made.engine.state, made.now)._first("gpu")
-        if first is not None:
+        for first in Reservations(made.engine.state, made.now)._first("gpu"):
             told[first.job_id] = min(first.shadow_ms, told.get(first.job_id, first.shadow_ms))
         made.now = min(ends[job_id] for job_id in made.running())
         for job_id in made.running():

@@ -22,8 +22,8 @@ from heliostat_scheduler.core.model import CPU, MEMORY, UNLIMITED, Amounts
 from heliostat_scheduler.core.placement import find, largest
 from heliostat_scheduler.core.reasons import Reason, ReasonCode, Remedy
 from heliostat_scheduler.core.space import Space
-from heliostat_scheduler.core.starvation import bound_ms, deadline_ms
 from heliostat_scheduler.core.state import State
+from heliostat_scheduler.core.turn import NEVER, declared_end_ms, promise_of
 
 Facts = tuple[tuple[str, int | str], ...]
 
@@ -132,11 +132,23 @@ def checks_of(state: State, rec: JobRec) -> tuple[Check, ...]:
 
 
 def _bound_check(state: State, rec: JobRec) -> list[Check]:
-    """By when the job gets its turn whatever its class, as long as what it needs is held by work that may be asked."""
-    due, bound = deadline_ms(rec.spec, state.policy), bound_ms(state, rec)
-    if due is None or bound is None:
+    """By when the job gets its turn whatever its class, and whose end that depends on: nobody's where all in its way may be asked to leave."""
+    promise = promise_of(state, rec)
+    if promise is None:
         return []
-    return [Check("starts in time", state.now_ms <= bound, (("deadline_ms", due), ("starts_by_ms", bound)))]
+    facts: Facts = (("deadline_ms", promise.deadline_ms),)
+    if promise.behind:
+        facts += (("behind_starved", promise.behind),)
+    if promise.ends:
+        facts += (("after_jobs", len(promise.ends)), ("after", ", ".join(other.id for other in promise.ends[:8])))
+        known = [end for end in (declared_end_ms(other, state.now_ms) for other in promise.ends) if end != NEVER]
+        if known:
+            facts += (("declared_to_end_by_ms", max(known)), ("without_declared_end", len(promise.ends) - len(known)))
+    if promise.starts_by_ms is None:
+        return [Check("starts in time", False, (*facts, ("starts_within_ms", promise.within_ms)))]
+    return [
+        Check("starts in time", state.now_ms <= promise.starts_by_ms, (*facts, ("starts_by_ms", promise.starts_by_ms)))
+    ]
 
 
 def _own_check(state: State, rec: JobRec) -> Check:

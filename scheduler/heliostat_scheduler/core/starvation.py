@@ -3,18 +3,14 @@
 A starved job goes first, takes free GPUs before anybody, and may displace preemptible work of any class in its own queue, and work that
 other queues hold above their quota. Minimum runtimes still hold, cooldowns do not. Once started it is left alone for a while, so that
 its turn is worth something. So it starts within the deadline, plus the longest minimum runtime, plus a grace period, as long as what it
-needs is held by work that may be asked at all; `bound_ms` is what `explain` states.
+needs is held by work that may be asked at all. What may not be asked has to end first; nobody like it starts in its place meanwhile
+(`reservation`, `turn`). `promise_of` is what `explain` states.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from heliostat_scheduler.core.book import HOLDING, JobRec
 from heliostat_scheduler.core.model import JobSpec, Policy
-
-if TYPE_CHECKING:
-    from heliostat_scheduler.core.state import State
 
 
 def deadline_ms(spec: JobSpec, policy: Policy) -> int | None:
@@ -32,13 +28,3 @@ def next_starvation_ms(rec: JobRec, policy: Policy, now_ms: int) -> int | None:
     """When the job will be starved if it still waits, or None when it never will be or is already."""
     due = deadline_ms(rec.spec, policy)
     return due if due is not None and rec.attempt == 0 and due > now_ms else None
-
-
-def bound_ms(state: State, rec: JobRec) -> int | None:
-    """By when the job starts at the latest: deadline, longest protection, longest grace of those who hold what it needs."""
-    due = deadline_ms(rec.spec, state.policy)
-    if due is None or rec.attempt:
-        return None
-    held = [other for leaf in state.book.tree.leaves for other in state.holders(leaf.name)]
-    grace = max((other.spec.grace_ms for other in held), default=0)
-    return due + max(state.policy.min_runtime_ms, state.policy.starvation_turn_ms) + grace
