@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from heliostat_scheduler.core import Engine
 from heliostat_scheduler.core.events import Estimated, JobCancelled, JobStarted, JobSubmitted, NodeUp
 from heliostat_scheduler.core.model import JobSpec, NodeSpec, SlotSpec, TaskShape
 from heliostat_scheduler.estimate.expectation import Expectations
 from heliostat_scheduler.estimate.history import RunHistory
-from heliostat_scheduler.forecast import Arrival, Course, Future
+from heliostat_scheduler.forecast import Arrival, Course, Future, begun_jobs
 from heliostat_scheduler.forecast.turns import Turns
 
 MINUTE = 60_000
@@ -66,6 +68,32 @@ def test_who_has_run_for_long_gives_way() -> None:
     lengths = {"runs": 9 * HOUR, "waits": 4 * MINUTE}
     told = Future(engine, 0, lambda spec, _ran: lengths[spec.id], arrivals, expected=expected).run(10 * HOUR)
     assert told.starts["waits"] < 9 * HOUR and told.evictions[0].job_id == "runs"
+
+
+def test_what_a_job_ran_before_it_was_stopped_counts_and_it_starts_again_at_its_restart_cost() -> None:
+    engine, expected = Engine(), learned()
+    engine.apply(NodeUp(NODE), 0)
+    asked: dict[str, int] = {}
+
+    def rest(spec: JobSpec, ran_ms: int) -> int:
+        asked[spec.id] = ran_ms
+        return HOUR
+
+    for name in ("again", "stopped", "fresh"):
+        engine.apply(JobSubmitted(replace(job(name, "u/long"), restart_cost_ms=7 * MINUTE)), 0)
+        expected.arrived(name, "default", 1000, "u/long")
+    for name, ran_h in (("again", 3), ("stopped", 2)):
+        expected.history.has_run(name, 3600.0 * ran_h, 0)
+    engine.decide(0)
+    engine.apply(JobStarted("again", 1), 0)
+    expected.started("again", 0)
+    begun = [(spec.id, ran_ms) for spec, ran_ms in begun_jobs(engine, HOUR, expected)]
+    assert begun == [("again", 4 * HOUR), ("stopped", 2 * HOUR)]
+    assert [(spec.id, ran_ms) for spec, ran_ms in begun_jobs(engine, HOUR)] == [("again", HOUR)]
+    told = Future(engine, HOUR, rest, expected=expected).run(20 * HOUR)
+    assert asked == {"again": 4 * HOUR, "stopped": 2 * HOUR, "fresh": 0}
+    spans = {name: told.ends[name] - told.starts.get(name, HOUR) for name in asked}
+    assert spans == {"again": HOUR, "stopped": HOUR + 7 * MINUTE, "fresh": HOUR}
 
 
 def test_the_expectations_that_a_future_was_given_stay_as_they_are() -> None:

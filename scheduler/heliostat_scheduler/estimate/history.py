@@ -150,7 +150,8 @@ class RunHistory:
 
     def attained_s(self, job: str, now_s: float) -> float:
         line, row = self._at[job]
-        return float(line.ran(np.array([row]), now_s)[0])
+        since = float(line.since[row])
+        return float(line.base[row]) + (0.0 if math.isnan(since) else now_s - since)
 
     # -- estimates
 

@@ -2,7 +2,7 @@
 
 from heliostat_scheduler.forecast.arrivals import like_before
 from heliostat_scheduler.forecast.eta import Correction, Estimate, estimates
-from heliostat_scheduler.forecast.future import Arrival, Course, Future, Grid, running_jobs, waiting_jobs
+from heliostat_scheduler.forecast.future import Arrival, Course, Future, Grid, begun_jobs, waiting_jobs
 from heliostat_scheduler.forecast.futures import futures
 from heliostat_scheduler.forecast.lengths import Lengths, Ran
 
@@ -15,9 +15,9 @@ __all__ = [
     "Grid",
     "Lengths",
     "Ran",
+    "begun_jobs",
     "estimates",
     "futures",
     "like_before",
-    "running_jobs",
     "waiting_jobs",
 ]

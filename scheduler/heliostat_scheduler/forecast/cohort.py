@@ -1,11 +1,13 @@
-"""Whether the jobs that started last end faster or slower than those before them: the ratio of their hazard to that of history.
+"""Whether the jobs that came last end faster or slower than those before them, at each age: the ratio of their hazard to that of history.
 
-Jobs that start together resemble each other: one search, one evening's sweep. Of a burst of long jobs hardly any has finished, so the
+Jobs that come together resemble each other: one search, one evening's sweep. Of a burst of long jobs hardly any has finished, so the
 finished ones promise free GPUs much too early. What is known is how many of the burst have ended, and how many should have by now if they
-ended like the others: O against E = sum of H(t) over the cohort, with H the cumulative hazard of history (-log of the share that runs
-longer than t) and t what each has run. The ratio z has the posterior Gamma(PRIOR + O, PRIOR + E) (a shared frailty: Clayton 1978). With
-z the share that outlives t is S(t)^z, so a draw u from the cohort is the draw 1 - (1 - u)^(1/z) from history. A future draws its z, so that
-futures differ in whether a whole burst is short or long: independent draws for hundreds of jobs would promise a precision that is not there.
+ended like the others. A job's life is cut into pieces of equal hazard of history, H (-log of the share that runs longer). In each
+piece O of the cohort ended and E should have: the time they spent there, measured in H. The ratio z of the piece has the posterior
+Gamma(PRIOR + O, PRIOR + E) (Kalbfleisch 1978), so the ages that the burst has been through are its own, and beyond the oldest it is like
+history: a burst of equal jobs ends nearly at once, and nothing in its youth tells how late. One ratio for all ages took that for a
+tail four times as heavy (seen on the Philly trace). A future draws its ratios, so that futures differ in whether a whole burst
+is short or long: independent draws for hundreds of jobs would promise a precision that is not there.
 """
 
 from __future__ import annotations
@@ -16,49 +18,81 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-NEWEST = 400
+NEWEST = 2_000
 """Ended jobs of a kind that may belong to a cohort: the last."""
 FEW = 4
-"""Running jobs below which there is no cohort."""
-PRIOR = 2.0
-"""Jobs' worth of belief that a cohort is like the others."""
-LEAST = 0.25
-"""A cohort is taken to end at most four times slower than history: of a burst whose jobs are all about equally long none has ended
-until nearly all end, and a ratio without bound would put the end days away (seen on the Philly trace)."""
+"""Begun jobs below which there is no cohort."""
+PRIOR = 1.0
+"""Jobs' worth of belief that a cohort is like the others, in each piece."""
+PIECE = 0.5
+PIECES = 12
+"""Hazard of history in one piece of a life, and how many there are; the last has no end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    submitted_ms: int
+    ended_ms: int
+    ran_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a cohort lives through each piece, relative to history."""
+
+    ratios: tuple[float, ...]
+
+    def share(self, hazard: float, u: float) -> float:
+        """Of those in history that outlived `hazard`: the share that corresponds to the share u of the cohort."""
+        need, at = -math.log1p(-u), hazard
+        for number in range(min(PIECES - 1, int(hazard / PIECE)), PIECES):
+            ratio, end = self.ratios[number], (number + 1) * PIECE
+            if number == PIECES - 1 or need <= (end - at) * ratio:
+                return -math.expm1(hazard - at - need / ratio)
+            need -= (end - at) * ratio
+            at = end
+        raise AssertionError("the last piece has no end")
 
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """ended: how many of it have; expected: how many would have by history."""
+    """Of each piece, ended: how many of it have; expected: how many would have by history."""
 
-    ended: int
-    expected: float
+    ended: tuple[int, ...] = (0,) * PIECES
+    expected: tuple[float, ...] = (0.0,) * PIECES
 
-    def ratio(self) -> float:
-        """The expected hazard ratio."""
-        return max(LEAST, (PRIOR + self.ended) / (PRIOR + self.expected))
+    def pace(self) -> Pace:
+        """As expected."""
+        return Pace(tuple((PRIOR + o) / (PRIOR + e) for o, e in zip(self.ended, self.expected, strict=True)))
 
-    def draw(self, seed: str) -> float:
-        """One possible hazard ratio: the same for the same seed in every process."""
-        return max(LEAST, random.Random(seed).gammavariate(PRIOR + self.ended, 1 / (PRIOR + self.expected)))
-
-
-def cohort(lengths: Sequence[int], finished: Sequence[tuple[int, int]], running: Sequence[tuple[int, int]]) -> Cohort:
-    """Who has started since the first quarter of those that run. lengths: of history, ascending; the others: (started at, has run), ms."""
-    if len(running) < FEW:
-        return Cohort(0, 0.0)
-    since_ms = sorted(at_ms for at_ms, _ in running)[len(running) // 4]
-    ended = [ran_ms for at_ms, ran_ms in finished if at_ms >= since_ms]
-    runs = [ran_ms for at_ms, ran_ms in running if at_ms >= since_ms]
-    return Cohort(len(ended), sum(_hazard(lengths, ran_ms) for ran_ms in (*ended, *runs)))
+    def draw(self, seed: str) -> Pace:
+        """One possible pace: the same for the same seed in every process."""
+        rng = random.Random(seed)
+        pairs = zip(self.ended, self.expected, strict=True)
+        return Pace(tuple(max(1e-6, rng.gammavariate(PRIOR + o, 1 / (PRIOR + e))) for o, e in pairs))
 
 
-def _hazard(lengths: Sequence[int], ran_ms: int) -> float:
-    """The cumulative hazard of history; half a job is thought to be longer than the longest."""
+def cohort(lengths: Sequence[int], finished: Sequence[Ended], begun: Sequence[tuple[int, int]]) -> Cohort:
+    """Who came since the first quarter of those that have begun. lengths: of history, ascending; begun: (submitted at, has run), ms."""
+    if len(begun) < FEW:
+        return Cohort()
+    since_ms = sorted(at_ms for at_ms, _ in begun)[len(begun) // 4]
+    if len(finished) >= NEWEST:
+        since_ms = max(since_ms, finished[0].ended_ms)
+    members = [(row.ran_ms, True) for row in finished if row.submitted_ms >= since_ms]
+    members += [(ran_ms, False) for at_ms, ran_ms in begun if at_ms >= since_ms]
+    ended, expected = [0] * PIECES, [0.0] * PIECES
+    for ran_ms, over in members:
+        lived = hazard_at(lengths, ran_ms)
+        last = min(PIECES - 1, int(lived / PIECE))
+        ended[last] += over
+        for number in range(last):
+            expected[number] += PIECE
+        expected[last] += lived - last * PIECE
+    return Cohort(tuple(ended), tuple(expected))
+
+
+def hazard_at(lengths: Sequence[int], ran_ms: int) -> float:
+    """The cumulative hazard of history up to an age; half a job is thought to be longer than the longest."""
     longer = len(lengths) - bisect_right(lengths, ran_ms)
     return -math.log((longer + 0.5) / (len(lengths) + 0.5))
-
-
-def stretched(u: float, ratio: float) -> float:
-    """The share of history that corresponds to a share of the cohort."""
-    return 1.0 - math.pow(1.0 - u, 1.0 / ratio)

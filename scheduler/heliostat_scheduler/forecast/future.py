@@ -27,7 +27,7 @@ from heliostat_scheduler.core.events import (
     JobSubmitted,
 )
 from heliostat_scheduler.core.model import JobSpec
-from heliostat_scheduler.forecast.turns import Turns
+from heliostat_scheduler.forecast.turns import RUNS, Turns
 
 if TYPE_CHECKING:
     from heliostat_scheduler.estimate.expectation import Expectations
@@ -109,7 +109,7 @@ class Future:
         grid: Grid = Grid(),
         expected: Expectations | None = None,
     ) -> None:
-        """expected: of the live jobs, where they are ranked by it; it stays as it is."""
+        """expected: what is known of the live jobs, how long they have run before they were last stopped among it; it stays as it is."""
         self.engine = engine
         self.now_ms = now_ms
         self.course = Course(now_ms, now_ms)
@@ -121,32 +121,38 @@ class Future:
         self._left: dict[str, int] = {}
         self._runs: dict[str, _Run] = {}
         self._ends: list[tuple[int, str]] = []
-        for job_id in sorted(engine.state.book.jobs):
-            self._take_over(engine.state.book.jobs[job_id])
+        jobs = engine.state.book.jobs
+        for job_id in sorted(jobs):
+            self._calm(jobs[job_id])
         self._turns = None if expected is None else Turns(expected, engine, now_ms)
+        for job_id in sorted(jobs):
+            self._take_over(jobs[job_id])
 
-    def _take_over(self, rec: JobRec) -> None:
-        """Where each job stands now; what is in motion is taken as done."""
-        now = self.now_ms
+    def _calm(self, rec: JobRec) -> None:
+        """What is in motion is taken as done."""
         self._note(rec.spec)
         match rec.phase:
             case Phase.STARTING:
                 self._tell(JobStarted(rec.id, rec.epoch))
-                self._left[rec.id] = self._rest(rec.spec, 0)
-                self._begin(rec.id, rec.epoch, len(rec.places))
-            case Phase.RUNNING | Phase.RESIZING:
-                self._left[rec.id] = self._rest(rec.spec, _ran(rec, now))
-                if rec.phase is Phase.RESIZING:
-                    self._tell(JobResized(rec.id, rec.epoch, rec.places))
-                self._begin(rec.id, rec.epoch, len(rec.places))
+            case Phase.RESIZING:
+                self._tell(JobResized(rec.id, rec.epoch, rec.places))
             case Phase.PREEMPTING:
                 self._tell(JobRequeued(rec.id, rec.epoch, "preempted"))
             case Phase.STOPPING:
                 self._tell(JobFinished(rec.id, rec.epoch, "cancelled"))
-            case Phase.WAITING | Phase.HELD:
+            case Phase.WAITING | Phase.HELD | Phase.RUNNING:
                 pass
             case _:
                 assert_never(rec.phase)
+
+    def _take_over(self, rec: JobRec) -> None:
+        """What each job has run so far says how long it still runs. Who was stopped starts again at its restart cost."""
+        ran_ms = _ran(rec, self.now_ms) if self._turns is None else self._turns.ran_ms(rec.id, self.now_ms)
+        if rec.phase in HOLDING:
+            self._left[rec.id] = self._rest(rec.spec, ran_ms)
+            self._begin(rec.id, rec.epoch, len(rec.places))
+        elif ran_ms:
+            self._left[rec.id] = self._rest(rec.spec, ran_ms) + rec.spec.restart_cost_ms
 
     def _note(self, spec: JobSpec) -> None:
         self.course.queue_of[spec.id] = spec.queue
@@ -294,14 +300,26 @@ class Future:
             raise RuntimeError(f"the forecast told the engine something impossible: {error}") from error
 
 
-def running_jobs(engine: Engine, now_ms: int) -> list[tuple[JobSpec, int]]:
-    """(job, milliseconds since it began to run), by id."""
-    jobs = (rec for _, rec in sorted(engine.state.book.jobs.items()))
-    return [(rec.spec, _ran(rec, now_ms)) for rec in jobs if rec.phase in (Phase.RUNNING, Phase.RESIZING)]
+def begun_jobs(engine: Engine, now_ms: int, expected: Expectations | None = None) -> list[tuple[JobSpec, int]]:
+    """(job, milliseconds it has run in all), by id, of those that have run and not ended. Without `expected`: of those that run, since
+    they were last started."""
+    found = []
+    for job_id, rec in sorted(engine.state.book.jobs.items()):
+        ran_ms = (
+            _ran(rec, now_ms) if expected is None or job_id not in expected else _attained(expected, job_id, now_ms)
+        )
+        if ran_ms:
+            found.append((rec.spec, ran_ms))
+    return found
+
+
+def _attained(expected: Expectations, job_id: str, now_ms: int) -> int:
+    return max(0, round(1000 * expected.history.attained_s(job_id, now_ms / 1000)))
 
 
 def _ran(rec: JobRec, now_ms: int) -> int:
-    return max(0, now_ms - (rec.running_at or rec.started_at))
+    """Since it was last started; 0 while it waits."""
+    return max(0, now_ms - (rec.running_at or rec.started_at)) if rec.phase in RUNS else 0
 
 
 def waiting_jobs(engine: Engine) -> list[JobSpec]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from heliostat_scheduler.core.engine import Engine
 from heliostat_scheduler.core.model import JobSpec
 from heliostat_scheduler.forecast.arrivals import like_before
-from heliostat_scheduler.forecast.future import Course, Future, Grid, running_jobs
+from heliostat_scheduler.forecast.future import Course, Future, Grid, begun_jobs
 from heliostat_scheduler.forecast.lengths import Lengths
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def futures(
 ) -> list[Course]:
     """A future for each seed until `enough(done)`; each ends at the horizon or when all `wanted` have started. The engine stays as it is."""
     courses = []
-    known = lengths.beside(running_jobs(engine, now_ms), now_ms)
+    known = lengths.beside(begun_jobs(engine, now_ms, expected))
     for seed in seeds:
         draw = known.draw(seed)
         coming = like_before(recent, draw, now_ms, horizon_ms, seed)

@@ -2,7 +2,7 @@
 
 `Lengths.rest_ms(spec, ran, u)` is the u-quantile of the remaining run time of a job that has run for `ran`: of the samples longer than
 `ran`, those of the same template if there are a few, else of the same queue and GPU count, else of the queue, else of all. After `beside`
-it is also known who runs: a burst that ends slower or faster than its kind stretches its draws (`cohort`). A declared
+it is also known who has begun: a burst that ends slower or faster than its kind stretches its draws (`cohort`). A declared
 limit bounds the answer from above and stands in where nothing was learned. A *draw* takes u from a seed and the job's id, so that
 the same job runs equally long in two futures that are compared.
 """
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from heliostat_scheduler.core.model import JobSpec
-from heliostat_scheduler.forecast.cohort import NEWEST, Cohort, cohort, stretched
+from heliostat_scheduler.forecast.cohort import NEWEST, Cohort, Ended, Pace, cohort, hazard_at
 
 FEW = 5
 """Samples of a kind below which a wider kind is asked."""
@@ -37,19 +37,20 @@ class Ran:
     gpu_milli: int
     ran_ms: int
     ended_ms: int = 0
-    """When; 0: not known, then it belongs to no cohort."""
+    submitted_ms: int = 0
+    """When; ended_ms 0: not known, then it belongs to no cohort."""
 
 
 @dataclass(slots=True)
 class _Samples:
     by_length: list[int] = field(default_factory=list)
     by_age: list[int] = field(default_factory=list)
-    lately: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=NEWEST))
-    """(started at, ran) of the last that ended."""
+    lately: deque[Ended] = field(default_factory=lambda: deque(maxlen=NEWEST))
 
-    def add(self, ran_ms: int, ended_ms: int) -> None:
-        if ended_ms:
-            self.lately.append((ended_ms - ran_ms, ran_ms))
+    def add(self, ran: Ran) -> None:
+        ran_ms = max(1, ran.ran_ms)
+        if ran.ended_ms:
+            self.lately.append(Ended(ran.submitted_ms, ran.ended_ms, ran_ms))
         insort(self.by_length, ran_ms)
         self.by_age.append(ran_ms)
         if len(self.by_age) > KEPT:
@@ -62,25 +63,34 @@ class Lengths:
 
     def __init__(self, finished: Iterable[Ran] = ()) -> None:
         self._kinds: dict[tuple[str, ...], _Samples] = {}
-        self._running: dict[tuple[str, ...], list[tuple[int, int]]] = {}
+        self._begun: dict[tuple[str, ...], list[tuple[int, int]]] = {}
         self._cohorts: dict[tuple[str, ...], Cohort] = {}
-        self._ratios: dict[tuple[int | None, tuple[str, ...]], float] = {}
+        self._paces: dict[tuple[int | None, tuple[str, ...]], Pace] = {}
         self._now = False
         for ran in finished:
             self.add(ran)
 
     def add(self, ran: Ran) -> None:
         for kind in _kinds(ran.queue, ran.template, ran.gpu_milli):
-            self._kinds.setdefault(kind, _Samples()).add(max(1, ran.ran_ms), ran.ended_ms)
+            self._kinds.setdefault(kind, _Samples()).add(ran)
 
-    def beside(self, running: Iterable[tuple[JobSpec, int]], now_ms: int) -> Lengths:
-        """The same knowledge at this moment, when these run: (job, milliseconds it has run)."""
+    def beside(self, begun: Iterable[tuple[JobSpec, int]]) -> Lengths:
+        """The same knowledge at this moment, when these have begun and not ended: (job, milliseconds it has run)."""
         twin = Lengths()
         twin._kinds, twin._now = self._kinds, True
-        for spec, ran_ms in running:
+        for spec, ran_ms in begun:
             for kind in _kinds(spec.queue, spec.template, spec.shape.gpu_milli * spec.min_tasks):
-                twin._running.setdefault(kind, []).append((now_ms - ran_ms, ran_ms))
+                twin._begun.setdefault(kind, []).append((spec.submitted_at_ms, ran_ms))
         return twin
+
+    def knows(self, spec: JobSpec) -> bool:
+        """Whether anything is known of how long it runs: it declares it, or a few have finished. Else `rest_ms` is a guess."""
+        if spec.max_runtime_ms is not None or spec.expected_runtime_ms is not None:
+            return True
+        kinds = (
+            self._kinds.get(kind) for kind in _kinds(spec.queue, spec.template, spec.shape.gpu_milli * spec.min_tasks)
+        )
+        return any(samples is not None and len(samples.by_length) >= FEW for samples in kinds)
 
     def rest_ms(self, spec: JobSpec, ran_ms: int, u: float, seed: int | None = None) -> int:
         """Remaining milliseconds; at least 1. seed: of a future that draws how its cohorts differ from history; None: as expected."""
@@ -95,19 +105,19 @@ class Lengths:
             rest = _guess(ran_ms, u)
         return max(1, rest)
 
-    def _ratio(self, kind: tuple[str, ...], seed: int | None) -> float:
-        """The hazard ratio of those of the kind that started last; 1 where nobody said who runs."""
+    def _pace(self, kind: tuple[str, ...], seed: int | None) -> Pace | None:
+        """Of those of the kind that came last; None where nobody said who has begun."""
         if not self._now:
-            return 1.0
-        known = self._ratios.get((seed, kind))
+            return None
+        known = self._paces.get((seed, kind))
         if known is None:
             found = self._cohorts.get(kind)
             if found is None:
                 samples = self._kinds[kind]
-                found = cohort(samples.by_length, samples.lately, self._running.get(kind, ()))
+                found = cohort(samples.by_length, samples.lately, self._begun.get(kind, ()))
                 self._cohorts[kind] = found
-            known = found.ratio() if seed is None else found.draw(f"{seed} {' '.join(kind)}")
-            self._ratios[seed, kind] = known
+            known = found.pace() if seed is None else found.draw(f"{seed} {' '.join(kind)}")
+            self._paces[seed, kind] = known
         return known
 
     def _learned(self, spec: JobSpec, ran_ms: int, u: float, seed: int | None) -> int | None:
@@ -116,12 +126,14 @@ class Lengths:
             samples = self._kinds.get(kind)
             if samples is None:
                 continue
-            first = bisect_right(samples.by_length, ran_ms)
-            count = len(samples.by_length) - first
+            lengths = samples.by_length
+            first = bisect_right(lengths, ran_ms)
+            count = len(lengths) - first
             if count >= FEW:
-                share = stretched(u, self._ratio(kind, seed))
-                return samples.by_length[first + min(count - 1, int(share * count))] - ran_ms
-            found = found if found is not None else samples.by_length
+                pace = self._pace(kind, seed)
+                share = u if pace is None else pace.share(hazard_at(lengths, ran_ms), u)
+                return lengths[first + min(count - 1, int(share * count))] - ran_ms
+            found = found if found is not None else lengths
         if found is None:
             return None
         return (

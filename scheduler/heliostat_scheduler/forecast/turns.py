@@ -46,6 +46,10 @@ class Turns:
         if rec.remaining_ms is not None:
             self._expected.told[rec.id] = rec.remaining_ms / 1000
 
+    def ran_ms(self, job_id: str, now_ms: int) -> int:
+        """How long it has run in all, before it was stopped included."""
+        return max(0, round(1000 * self._expected.history.attained_s(job_id, now_ms / 1000)))
+
     def arrived(self, spec: JobSpec) -> None:
         self._expected.arrived(spec.id, spec.queue, spec.min_tasks * spec.shape.gpu_milli, spec.template)
 

@@ -72,7 +72,14 @@ class Known:
             case "finished":
                 shape = _spec(job)
                 self.lengths.add(
-                    Ran(job.vc, "", shape.shape.gpu_milli * shape.min_tasks, 1000 * job.duration_s, 1000 * now_s)
+                    Ran(
+                        job.vc,
+                        "",
+                        shape.shape.gpu_milli * shape.min_tasks,
+                        1000 * job.duration_s,
+                        1000 * now_s,
+                        1000 * job.submit_s,
+                    )
                 )
                 self.ended[job.vc] = self.ended.get(job.vc, 0) + 1
 
