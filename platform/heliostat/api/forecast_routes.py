@@ -102,16 +102,18 @@ def explain_queue(name: str, doors: TheDoors, caller: Caller) -> Json:
 
 @router.get("/forecast/report", operation_id="eta_report")
 def report(doors: TheDoors, _caller: Caller, queue: str | None = None) -> Json:
-    """How well past estimates held: of each job the first one, against when it started. `calibration`: how many started within it."""
+    """How well past estimates held: of each job the first one, against when it started. `calibration`: how many started within it.
+    `guessed`: the first ones that rested on run times of which nothing was known; no time was told, and they count nowhere else."""
     with doors.store.read() as session:
-        rows = knowledge.scored(session, queue)
-    if queue and not rows:
+        rows, guessed = knowledge.scored(session, queue), knowledge.scored(session, queue, guessed=True)
+    if queue and not rows and not guessed:
         doors.control.explain_queue(queue)  # refuses a queue that there is not
     queues = sorted({row.queue for row in rows})
     return {
         "all": summary(rows),
         "queues": {name: summary([row for row in rows if row.queue == name]) for name in queues},
         "calibration": _calibration(rows),
+        "guessed": summary(guessed),
     }
 
 

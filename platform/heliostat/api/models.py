@@ -101,6 +101,8 @@ class Job(Model):
     estimated_start: str | None
     estimated_start_p90: str | None = None
     estimate_made: str | None = None
+    unknown_runtimes: int = 0
+    """Running jobs of which nothing is known about how long they run. Above 0 there is an estimate without a time: it would be a guess."""
     gpus: Gpus
     cpus: float
     tasks: Tasks

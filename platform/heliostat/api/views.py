@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from heliostat_scheduler.core.lifecycle import WAITING, JobState
 from heliostat_scheduler.core.reasons import Reason
@@ -70,14 +71,15 @@ def fresh_view(row: t.Job, now_ms: int) -> models.Job:
     return _view(row, UNKNOWN, 0, now_ms)
 
 
-def eta_fields(eta: Eta | None, row: t.Job) -> dict[str, str | None]:
-    """What a waiting job was told last about its start; nothing where nothing was estimated."""
+def eta_fields(eta: Eta | None, row: t.Job) -> dict[str, Any]:  # Any: JSON
+    """What a waiting job was told last about its start; nothing where nothing was estimated, and no time where it would be a guess."""
     if eta is None or row.state not in WAITING:
         return {}
     return {
-        "estimated_start": rfc3339(eta.p50_ms),
-        "estimated_start_p90": rfc3339(eta.p90_ms),
+        "estimated_start": None if eta.unknown else rfc3339(eta.p50_ms),
+        "estimated_start_p90": None if eta.unknown else rfc3339(eta.p90_ms),
         "estimate_made": at(eta.made_ms),
+        "unknown_runtimes": eta.unknown,
     }
 
 
@@ -110,6 +112,7 @@ def _view(
         estimated_start=told.get("estimated_start", until),
         estimated_start_p90=told.get("estimated_start_p90"),
         estimate_made=told.get("estimate_made"),
+        unknown_runtimes=told.get("unknown_runtimes", 0),
         gpus=models.Gpus(min=row.min_tasks * per_task, max=row.max_tasks * per_task, held=running * per_task),
         cpus=row.cpu_milli / 1000,
         tasks=models.Tasks(min=row.min_tasks, max=row.max_tasks, running=running),

@@ -15,25 +15,35 @@ ROWS = Forecast.metadata.tables["forecast"]
 CHANGED = (
     update(ROWS)
     .where(ROWS.c.job == bindparam("which"))
-    .values(made_ms=bindparam("made"), p50_ms=bindparam("p50"), p90_ms=bindparam("p90"), samples=bindparam("taken"))
+    .values(
+        made_ms=bindparam("made"),
+        p50_ms=bindparam("p50"),
+        p90_ms=bindparam("p90"),
+        samples=bindparam("taken"),
+        unknown=bindparam("guessed"),
+    )
 )
 
 
 def keep(session: Session, made_ms: int, rows: list[list[Any]]) -> None:  # Any: JSON
-    """rows: [job, queue, p50, p90, raw p50, raw p90, samples]; waits in milliseconds from `made_ms`, None beyond the horizon."""
+    """rows: [job, queue, p50, p90, raw p50, raw p90, samples, unknown run times]; waits in milliseconds from `made_ms`, None beyond the
+    horizon."""
     ids = [row[0] for row in rows]
     known: set[str] = set()
     for at in range(0, len(ids), 500):
         known |= set(session.execute(select(Forecast.job).where(Forecast.job.in_(ids[at : at + 500]))).scalars())
     changed = []
-    for job, queue, p50, p90, raw50, raw90, samples in rows:
+    for job, queue, p50, p90, raw50, raw90, samples, unknown in rows:
         at50, at90, first50, first90 = (None if wait is None else made_ms + wait for wait in (p50, p90, raw50, raw90))
         if job in known:
-            changed.append({"which": job, "made": made_ms, "p50": at50, "p90": at90, "taken": samples})
+            changed.append(
+                {"which": job, "made": made_ms, "p50": at50, "p90": at90, "taken": samples, "guessed": unknown}
+            )
             continue
         values = {
             "job": job, "queue": queue, "first_ms": made_ms, "first_p50_ms": at50, "first_p90_ms": at90, "raw_p50_ms": first50,
             "raw_p90_ms": first90, "made_ms": made_ms, "p50_ms": at50, "p90_ms": at90, "samples": samples, "started_ms": None,
+            "first_unknown": unknown, "unknown": unknown,
         }  # fmt: skip
         insert_row(session, Forecast, values)
     if changed:

@@ -23,14 +23,16 @@ NEVER_MS = DAY_MS
 def lengths(session: Session) -> Lengths:
     """Of the newest finished jobs, oldest first; those that ended by somebody's hand say nothing."""
     query = (
-        select(Job.queue, Job.user, Job.name, Job.min_tasks, Job.gpu_milli, Job.ran_ms, Job.finished_ms)
+        select(
+            Job.queue, Job.user, Job.name, Job.min_tasks, Job.gpu_milli, Job.ran_ms, Job.finished_ms, Job.submitted_ms
+        )
         .where(Job.state.in_(("succeeded", "failed")), Job.ran_ms > 0)
         .order_by(Job.seq.desc())
         .limit(FINISHED)
     )
     rows = session.execute(query).all()
     return Lengths(
-        Ran(r.queue, f"{r.user}/{r.name}", r.min_tasks * r.gpu_milli, r.ran_ms, r.finished_ms or 0)
+        Ran(r.queue, f"{r.user}/{r.name}", r.min_tasks * r.gpu_milli, r.ran_ms, r.finished_ms or 0, r.submitted_ms)
         for r in reversed(rows)
     )
 
@@ -43,14 +45,15 @@ def recent(session: Session, now_ms: int) -> list[JobSpec]:
 
 def correction(session: Session) -> Correction:
     learned = Correction()
-    for row, started_ms in _outcomes(session, OUTCOMES):
+    for row, started_ms in _outcomes(session, OUTCOMES, False):
         raw50, raw90 = _wait(row.raw_p50_ms, row), _wait(row.raw_p90_ms, row)
         learned.learn(Estimate(row.job, row.queue, raw50, raw90, row.samples), started_ms - row.first_ms)
     return learned
 
 
-def scored(session: Session, queue: str | None = None, limit: int = 10_000) -> list[Scored]:
-    """First estimates whose jobs have started, oldest first. A quantile beyond the horizon counts as the horizon."""
+def scored(session: Session, queue: str | None = None, limit: int = 10_000, guessed: bool = False) -> list[Scored]:
+    """First estimates whose jobs have started, oldest first. A quantile beyond the horizon counts as the horizon. guessed: those that
+    rested on run times of which nothing was known."""
     return [
         Scored(
             row.queue,
@@ -58,14 +61,15 @@ def scored(session: Session, queue: str | None = None, limit: int = 10_000) -> l
             _known(_wait(row.first_p50_ms, row)),
             _known(_wait(row.first_p90_ms, row)),
         )
-        for row, started_ms in _outcomes(session, limit, queue)
+        for row, started_ms in _outcomes(session, limit, guessed, queue)
     ]
 
 
-def _outcomes(session: Session, limit: int, queue: str | None = None) -> list[tuple[Forecast, int]]:
+def _outcomes(session: Session, limit: int, guessed: bool, queue: str | None = None) -> list[tuple[Forecast, int]]:
     """Estimates and the starts that followed, oldest first: noted ones (the job may be deleted since), or the job's own."""
     started = func.coalesce(Forecast.started_ms, Job.first_started_ms)
     query = select(Forecast, started).outerjoin(Job, Job.id == Forecast.job).where(started >= Forecast.first_ms)
+    query = query.where(Forecast.first_unknown > 0 if guessed else Forecast.first_unknown == 0)
     if queue is not None:
         query = query.where(Forecast.queue == queue)
     rows = session.execute(query.order_by(started.desc(), Forecast.job).limit(limit)).all()

@@ -38,11 +38,15 @@ SMALL_MS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class Eta:
-    """When a waiting job starts: at best guess, and in nine of ten cases. None: later than a day."""
+    """When a waiting job starts: at best guess, and in nine of ten cases. None: later than a day.
+
+    unknown: of so many running jobs nothing is known of how long they run; above 0 the times are a guess, not to be told.
+    """
 
     made_ms: int
     p50_ms: int | None
     p90_ms: int | None
+    unknown: int = 0
 
 
 class Forecaster:
@@ -73,7 +77,7 @@ class Forecaster:
     def start(self) -> None:
         with self._store.read() as session:
             rows = session.execute(select(Forecast).where(Forecast.started_ms.is_(None))).scalars()
-            self._etas = {row.job: Eta(row.made_ms, row.p50_ms, row.p90_ms) for row in rows}
+            self._etas = {row.job: Eta(row.made_ms, row.p50_ms, row.p90_ms, row.unknown) for row in rows}
         self._cancel = self._store.subscribe(self._committed.set)
         for work, name in ((self._supervise, "forecast-link"), (self._look, "forecast-look")):
             threading.Thread(target=work, name=name, daemon=True).start()
@@ -206,8 +210,8 @@ class Forecaster:
         """Kept in memory whole; written in small pieces, and only what is new or has moved: the control loop writes, too."""
         made, before, etas, rows = int(told["made_ms"]), self._etas, {}, []
         for row in told["estimates"]:
-            job_id, _, p50, p90, *_ = row
-            eta = Eta(made, None if p50 is None else made + p50, None if p90 is None else made + p90)
+            job_id, _, p50, p90, *_, unknown = row
+            eta = Eta(made, None if p50 is None else made + p50, None if p90 is None else made + p90, unknown)
             etas[job_id] = eta
             if _moved(before.get(job_id), eta):
                 rows.append(row)
@@ -219,7 +223,7 @@ class Forecaster:
 
 def _moved(before: Eta | None, now: Eta) -> bool:
     """Whether the store should know: it is new, or another time by more than a minute and a tenth of the wait."""
-    if before is None:
+    if before is None or bool(before.unknown) != bool(now.unknown):
         return True
     for old, new in ((before.p50_ms, now.p50_ms), (before.p90_ms, now.p90_ms)):
         if (old is None) != (new is None):

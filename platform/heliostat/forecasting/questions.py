@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from heliostat_scheduler.core import Engine, codec
+from heliostat_scheduler.core.book import HOLDING
 from heliostat_scheduler.core.events import Event, JobSubmitted
 from heliostat_scheduler.core.model import JobSpec
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
@@ -20,10 +21,10 @@ from heliostat_scheduler.forecast import (
     Course,
     Estimate,
     Lengths,
+    begun_jobs,
     estimates,
     futures,
     like_before,
-    running_jobs,
     waiting_jobs,
 )
 from heliostat_scheduler.forecast import whatif as what
@@ -76,6 +77,12 @@ def possible(
     )
 
 
+def unknown_runtimes(engine: Engine, lengths: Lengths) -> int:
+    """How many of the jobs that hold something run for nobody knows how long: then a time of start is a guess, and not told as more."""
+    jobs = engine.state.book.jobs.values()
+    return sum(rec.phase in HOLDING and not lengths.knows(rec.spec) for rec in jobs)
+
+
 def waits_for_somebody(why: Reason | None) -> bool:
     """Whether the job never starts unless somebody changes it or lets it go: then there is no estimate."""
     if why is None:
@@ -84,14 +91,15 @@ def waits_for_somebody(why: Reason | None) -> bool:
 
 
 def refresh(engine: Engine, known: Known, now_ms: int) -> Json:
-    """An estimate for every waiting job: as computed (`raw`) and as told. Waits in milliseconds from `made_ms`."""
+    """An estimate for every waiting job: as computed (`raw`) and as told, and on how many unknown run times it rests. Waits in
+    milliseconds from `made_ms`."""
     began = time.monotonic()
     jobs = [spec.id for spec in waiting_jobs(engine) if not waits_for_somebody(engine.reason(spec.id))]
     courses = [] if not jobs else possible(engine, known, now_ms, HORIZON_MS, REFRESH_BUDGET_S, frozenset(jobs))
-    rows = []
+    rows, unknown = [], unknown_runtimes(engine, known.lengths)
     for raw in estimates(courses, jobs):
-        told = known.correction.correct(raw)
-        rows.append([raw.job_id, raw.queue, told.p50_ms, told.p90_ms, raw.p50_ms, raw.p90_ms, raw.samples])
+        told = raw if unknown else known.correction.correct(raw)
+        rows.append([raw.job_id, raw.queue, told.p50_ms, told.p90_ms, raw.p50_ms, raw.p90_ms, raw.samples, unknown])
     return {"made_ms": now_ms, "estimates": rows, "took_s": time.monotonic() - began}
 
 
@@ -104,7 +112,7 @@ def whatif(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
     horizon_ms = min(LONGEST_HORIZON_MS, int(asked.get("horizon_ms") or HORIZON_MS))
     events = edits.events_of(engine, asked, known.flavors)
     grid = what.grid_for(engine, horizon_ms)
-    lengths = known.lengths.beside(running_jobs(engine, now_ms), now_ms)
+    lengths = known.lengths.beside(begun_jobs(engine, now_ms, known.expected))
 
     def course(rest: Rest, seed: int, edit: Sequence[Event]) -> Course:
         coming = like_before(known.recent, rest, now_ms, horizon_ms, seed) if asked.get("arrivals") else []
@@ -127,7 +135,8 @@ def whatif(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
     pairs = [*halves[0], *halves[1]]
     told = bands(pairs) if len(pairs) >= FEWEST else {}
     sure = held_share(len(pairs)) if told else None
-    return answers.of_verdict(verdict, told, sure, now_ms, time.monotonic() - began)
+    unknown = unknown_runtimes(engine, known.lengths)
+    return {**answers.of_verdict(verdict, told, sure, now_ms, time.monotonic() - began), "unknown_runtimes": unknown}
 
 
 def plan(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
@@ -144,7 +153,8 @@ def plan(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
     eta = now if told["starts_now"] else known.correction.correct(raw)
     nodes = next((course.node_of[spec.id] for course in courses if spec.id in course.node_of), ())
     told["remedies"] = [_for_submission(remedy, spec.id) for remedy in told["remedies"]]
-    return {**told, "eta": _eta(eta, now_ms), "nodes": list(nodes), "cost": _cost(known.lengths, spec)}
+    unknown = 0 if told["starts_now"] else unknown_runtimes(engine, known.lengths)
+    return {**told, "eta": _eta(eta, now_ms, unknown), "nodes": list(nodes), "cost": _cost(known.lengths, spec)}
 
 
 def _for_submission(remedy: Json, job_id: str) -> Json:
@@ -163,36 +173,39 @@ def _for_submission(remedy: Json, job_id: str) -> Json:
     return {**remedy, "command": " && ".join(others), "options": typed}
 
 
-def _eta(eta: Estimate, now_ms: int) -> Json:
+def _eta(eta: Estimate, now_ms: int, unknown: int) -> Json:
+    """No times where they would be a guess."""
     return {
-        "p50": answers.time_of(None if eta.p50_ms is None else now_ms + eta.p50_ms),
-        "p90": answers.time_of(None if eta.p90_ms is None else now_ms + eta.p90_ms),
+        "p50": answers.time_of(None if unknown or eta.p50_ms is None else now_ms + eta.p50_ms),
+        "p90": answers.time_of(None if unknown or eta.p90_ms is None else now_ms + eta.p90_ms),
         "samples": eta.samples,
+        "unknown_runtimes": unknown,
         "horizon_s": HORIZON_MS / 1000,
     }
 
 
 def _cost(lengths: Lengths, spec: JobSpec) -> Json:
-    """GPU-hours at its smallest size: of a typical run, of nine runs in ten, and at most (its declared limit)."""
+    """GPU-hours at its smallest size: of a typical run, of nine runs in ten (where anything is known), and at most (its declared limit)."""
     gpus = spec.shape.gpu_milli * spec.min_tasks / 1000
-    typical, most = (lengths.rest_ms(spec, 0, u) / 3_600_000 for u in (0.5, 0.9))
+    known = lengths.knows(spec)
+    typical, most = (round(gpus * lengths.rest_ms(spec, 0, u) / 3_600_000, 3) if known else None for u in (0.5, 0.9))
     limit = None if spec.max_runtime_ms is None else round(gpus * spec.max_runtime_ms / 3_600_000, 3)
-    return {"gpu_hours_p50": round(gpus * typical, 3), "gpu_hours_p90": round(gpus * most, 3), "gpu_hours_limit": limit}
+    return {"gpu_hours_p50": typical, "gpu_hours_p90": most, "gpu_hours_limit": limit}
 
 
 def explain(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
     """The whole explanation of a waiting job, remedies included; where nothing starts it now without harm, what would start it sooner.
 
     Looking for the latter takes a future for each other queue. While many jobs wait that is seconds, so then it is done only when asked
-    for by `sooner`; without, `open` says that asking again may find one.
+    for by `sooner`; without, `open` says that asking again may find one. Nothing is promised on run times of which nothing is known.
     """
     job_id = str(asked["job_id"])
     told = engine.explain(job_id, now_ms)
     harmless = any(remedy.command and not remedy.evicts for remedy in told.remedies)
-    may = told.reason.code in elsewhere.SHARED and not harmless
+    may = told.reason.code in elsewhere.SHARED and not harmless and not unknown_runtimes(engine, known.lengths)
     quick = not what.grid_for(engine, HORIZON_MS).first_ms
     if may and (quick or asked.get("sooner")):
-        rest = median(known.lengths.beside(running_jobs(engine, now_ms), now_ms))
+        rest = median(known.lengths.beside(begun_jobs(engine, now_ms, known.expected)))
         spec = engine.state.book.jobs[job_id].spec
         found = elsewhere.sooner_elsewhere(
             engine, spec, rest, now_ms, HORIZON_MS, known.expected, elsewhere.deadline(EXPLAIN_BUDGET_S)

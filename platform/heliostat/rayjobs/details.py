@@ -67,6 +67,9 @@ def when(eta: Eta | None) -> str:
     """`estimated start 14:05 UTC, in 9 of 10 cases by 14:40 UTC`."""
     if eta is None:
         return ""
+    if eta.unknown:
+        jobs = f"{eta.unknown} running job{'s' if eta.unknown > 1 else ''}"
+        return f"it may start at any time: nothing is known yet about how long {jobs} will run"
     if eta.p50_ms is None:
         return "estimated start in more than a day"
     late = "in more than a day" if eta.p90_ms is None else f"by {_clock(eta.p90_ms)}"

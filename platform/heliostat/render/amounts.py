@@ -47,6 +47,12 @@ def age(seconds: float | None) -> str:
     return f"{int(seconds)}s"
 
 
+def unknown_start(jobs: int) -> str:
+    """Of an estimate that would be a guess: no time is told."""
+    which = "the running job" if jobs == 1 else f"{jobs} running jobs"
+    return f"may start at any time: nothing is known yet about how long {which} will run"
+
+
 def count(value: float | None) -> str:
     """A number of GPUs: `2`, `0.5`, `-` for unknown."""
     if value is None:

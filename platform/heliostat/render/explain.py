@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from heliostat.render.amounts import by_flavor, clock, count, duration, parse_time, size
+from heliostat.render.amounts import by_flavor, clock, count, duration, parse_time, size, unknown_start
 from heliostat.wire.shapes import (
     TERMINAL_STATES,
     CheckJson,
@@ -203,7 +203,10 @@ def _place(explanation: ExplanationJson, now: datetime) -> list[str]:
     at = parse_time(explanation.get("estimated_start"))
     late = parse_time(explanation.get("estimated_start_p90"))
     made = bool(explanation.get("estimate_made"))
-    if at is not None:
+    unknown = explanation.get("unknown_runtimes") or 0
+    if unknown:
+        lines.append(f"  estimate   {unknown_start(unknown)} (a time would be a guess between a minute and a day)")
+    elif at is not None:
         lines.append(
             f"  estimate   starts in about {duration(max(0.0, (at - now).total_seconds()))} ({clock(at)}){_late(late, made, now)}"
         )

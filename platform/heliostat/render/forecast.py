@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from heliostat.render.amounts import count, duration, parse_time, percent
+from heliostat.render.amounts import count, duration, parse_time, percent, unknown_start
 from heliostat.render.table import table
 
 Json = Mapping[str, Any]  # Any: JSON
@@ -20,9 +20,11 @@ def plan_lines(plan: Json, now: datetime) -> list[str]:
     """Where, when and at what cost: the lines under the first one of `helio submit --plan`."""
     lines = []
     eta = plan.get("eta") or {}
+    unknown = eta.get("unknown_runtimes") or 0
     known = eta.get("p50") or (eta.get("samples") and (plan.get("reason") or {}).get("code") not in NEEDS_SOMEBODY)
     if not plan.get("starts_now") and not plan.get("estimated_start") and known:
-        lines.append(f"  when   {_in(eta.get('p50'), now)}; in 9 of 10 cases {_in(eta.get('p90'), now)}")
+        times = f"{_in(eta.get('p50'), now)}; in 9 of 10 cases {_in(eta.get('p90'), now)}"
+        lines.append(f"  when   {unknown_start(unknown) if unknown else times}")
     if plan.get("nodes"):
         lines.append(f"  where  {', '.join(plan['nodes'])}")
     cost = plan.get("cost") or {}
@@ -48,6 +50,10 @@ def whatif_text(told: Json, now: datetime, width: int = 0, most: int = SHOWN) ->
     grain = "" if told.get("exact", True) else " (times to within about a third of the distance)"
     moves = f"{told.get('earlier', 0)} start earlier, {told.get('later', 0)} later"
     lines = [f"{moves if rows else 'nobody would start at another time'}{span}{grain}"]
+    if told.get("unknown_runtimes"):
+        lines.append(
+            f"the times are guesses: nothing is known yet about how long {told['unknown_runtimes']} of the running jobs will run"
+        )
     cost = told.get("cost") or {}
     evicted, spared = told.get("evicted") or [], told.get("spared") or []
     lines.append(
@@ -113,11 +119,17 @@ def _by(row: Json) -> str:
 def report_text(report: Json) -> str:
     """Coverage and loss per queue, and where the starts fell relative to the p90 they were told."""
     everything = report.get("all") or {}
+    guessed = (report.get("guessed") or {}).get("jobs", 0)
+    apart = (
+        f"{guessed} more started before anything was known of run times; they were told no time and are not counted."
+        if guessed
+        else ""
+    )
     if not everything.get("jobs"):
-        return "No estimate has come true yet: jobs get one while they wait. See helio ps."
+        return f"No estimate has come true yet: jobs get one while they wait. See helio ps.\n{apart}".rstrip()
     rows = [_row("all", everything), *(_row(name, row) for name, row in (report.get("queues") or {}).items())]
     text = table(("QUEUE", "JOBS", "MEAN WAIT", "WITHIN P50", "WITHIN P90", "PINBALL"), rows)
-    return f"{text}\n\n{_plot(report.get('calibration') or {})}"
+    return f"{text}\n\n{_plot(report.get('calibration') or {})}\n{apart}".rstrip()
 
 
 def _row(name: str, row: Json) -> Sequence[str]:

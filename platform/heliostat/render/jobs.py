@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from heliostat.render.amounts import age, clock, count, duration, parse_time, seconds_between
+from heliostat.render.amounts import age, clock, count, duration, parse_time, seconds_between, unknown_start
 from heliostat.render.table import pairs, table
 from heliostat.wire.shapes import TERMINAL_STATES, WAITING_STATES, JobJson
 
@@ -72,6 +72,8 @@ def _replicas(job: JobJson) -> str:
 
 def starts_in(job: JobJson, now: datetime) -> str:
     at, late = parse_time(job.get("estimated_start")), parse_time(job.get("estimated_start_p90"))
+    if job.get("unknown_runtimes"):
+        return unknown_start(job["unknown_runtimes"])
     if at is None:
         return "starts in more than a day" if job.get("estimate_made") else ""
     soon = f"starts in about {duration(max(1.0, (at - now).total_seconds() // 1))}"

@@ -1,7 +1,8 @@
 """What waiting jobs were told about their start, kept beside what came of it: the first estimate and the present one.
 
 Times are epoch milliseconds. p50 and p90 are times of start; None: later than the horizon. `raw_*` is the first estimate before the
-correction was applied: from it and the start that followed, the correction learns.
+correction was applied: from it and the start that followed, the correction learns. `unknown`: of so many running jobs nothing was known of how
+long they run; above 0 the times are a guess, which is neither told nor learned from.
 """
 
 from __future__ import annotations
@@ -30,3 +31,5 @@ class Forecast(Base):
     p90_ms: Mapped[int | None]
     samples: Mapped[int] = mapped_column(default=0)
     started_ms: Mapped[int | None]
+    first_unknown: Mapped[int] = mapped_column(default=0)
+    unknown: Mapped[int] = mapped_column(default=0)

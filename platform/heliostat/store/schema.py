@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from heliostat.store.errors import StoreError
 
-HEAD = "0007"
+HEAD = "0008"
 """The revision that this version of the program needs. A test holds it equal to the newest migration."""
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"

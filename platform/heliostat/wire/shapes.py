@@ -64,6 +64,7 @@ class JobJson(TypedDict, total=False):
     estimated_start: str | None
     estimated_start_p90: str | None
     estimate_made: str | None
+    unknown_runtimes: int
     gpus: GpusJson
     cpus: float
     tasks: TasksJson
@@ -149,6 +150,7 @@ class ExplanationJson(TypedDict, total=False):
     estimated_start: str | None
     estimated_start_p90: str | None
     estimate_made: str | None
+    unknown_runtimes: int
     remedies_complete: bool
     story: list[dict[str, Any]]  # Any: JSON
     growth: GrowthJson | None

@@ -99,3 +99,10 @@ def test_an_explanation_does_not_wait_for_it_when_many_wait(waiting: int, sooner
     why = questions.explain(engine, known, {"job_id": me.id, "sooner": sooner}, 0)
     assert why["open"] is open
     assert any(remedy["action"] == "change_queue" for remedy in why["remedies"]) is told, why["remedies"]
+
+
+def test_nothing_is_promised_while_nothing_is_known_of_run_times() -> None:
+    engine, me = world()
+    known = questions.Known(Lengths(()), (), Correction(), ("gpu",))
+    why = questions.explain(engine, known, {"job_id": me.id, "sooner": True}, 0)
+    assert why["open"] is False and all(remedy["action"] != "change_queue" for remedy in why["remedies"])

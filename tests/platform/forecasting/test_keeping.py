@@ -24,8 +24,8 @@ def forecast(plant: Plant, job: str) -> Forecast:
 
 def test_the_first_estimate_stays_and_the_present_one_moves(plant: Plant) -> None:
     live(plant)
-    plant.store.write(lambda session: keeping.keep(session, 1_000, [["late", "default", 500, 900, 400, 800, 16]]))
-    plant.store.write(lambda session: keeping.keep(session, 2_000, [["late", "default", 100, None, 90, None, 8]]))
+    plant.store.write(lambda session: keeping.keep(session, 1_000, [["late", "default", 500, 900, 400, 800, 16, 0]]))
+    plant.store.write(lambda session: keeping.keep(session, 2_000, [["late", "default", 100, None, 90, None, 8, 0]]))
     row = forecast(plant, "late")
     assert (row.first_ms, row.first_p50_ms, row.first_p90_ms, row.raw_p50_ms, row.raw_p90_ms) == (
         1_000,
@@ -42,7 +42,7 @@ def test_the_start_is_noted_and_scored(plant: Plant) -> None:
     with plant.store.read() as session:
         started = session.execute(select(Job.first_started_ms).where(Job.id == "urgent")).scalar_one()
     assert started is not None
-    rows = [["urgent", "default", 40, 90, 30, 80, 16], ["late", "default", 1, 2, 1, 2, 16]]
+    rows = [["urgent", "default", 40, 90, 30, 80, 16, 0], ["late", "default", 1, 2, 1, 2, 16, 0]]
     plant.store.write(lambda session: keeping.keep(session, started - 100, rows))
     plant.store.write(keeping.note_starts)
     assert forecast(plant, "urgent").started_ms == started
@@ -51,6 +51,24 @@ def test_the_start_is_noted_and_scored(plant: Plant) -> None:
         (scored,) = knowledge.scored(session)
         assert knowledge.scored(session, "elsewhere") == []
     assert (scored.queue, scored.waited_ms, scored.p50_ms, scored.p90_ms) == ("default", 100, 40, 90)
+
+
+def test_an_estimate_that_was_a_guess_counts_apart_and_teaches_nothing(plant: Plant) -> None:
+    live(plant)
+    with plant.store.read() as session:
+        started = session.execute(select(Job.first_started_ms).where(Job.id == "urgent")).scalar_one()
+    assert started is not None
+    plant.store.write(
+        lambda session: keeping.keep(session, started - 100, [["urgent", "default", 40, 90, 30, 80, 16, 2]])
+    )
+    plant.store.write(
+        lambda session: keeping.keep(session, started - 50, [["urgent", "default", 40, 90, 30, 80, 16, 0]])
+    )
+    plant.store.write(keeping.note_starts)
+    row = forecast(plant, "urgent")
+    assert (row.first_unknown, row.unknown) == (2, 0), "what it was told first is what counts"
+    with plant.store.read() as session:
+        assert knowledge.scored(session) == [] and len(knowledge.scored(session, guessed=True)) == 1
 
 
 def test_lengths_are_learned_from_what_finished(plant: Plant) -> None:

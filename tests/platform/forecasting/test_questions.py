@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from heliostat.forecasting.edits import events_of
-from heliostat.forecasting.questions import Known, _for_submission, refresh
+from heliostat.forecasting.questions import Known, _for_submission, plan, refresh
+from heliostat_scheduler.core import codec
 from heliostat_scheduler.core.engine import Engine
 from heliostat_scheduler.core.events import JobCancelled, JobSubmitted, NodeUp, QueuesChanged
 from heliostat_scheduler.core.model import JobSpec, NodeSpec, QueueSpec, SlotSpec, TaskShape
-from heliostat_scheduler.forecast import Correction, Lengths
+from heliostat_scheduler.forecast import Correction, Lengths, Ran
 
 NODE = NodeSpec("n", "gpu", slots=(SlotSpec("n/0", 0),))
 
@@ -36,6 +39,21 @@ def known() -> Known:
 def test_who_waits_for_somebody_is_told_no_time() -> None:
     engine = cluster(job("runs"), job("waits"), job("held", held=True), job("large", tasks=9))
     assert [row[0] for row in refresh(engine, known(), 0)["estimates"]] == ["waits"]
+
+
+def test_an_estimate_says_on_how_many_unknown_run_times_it_rests() -> None:
+    engine = cluster(job("runs"), job("waits"))
+    assert [row[-1] for row in refresh(engine, known(), 0)["estimates"]] == [1]
+    nothing = plan(engine, known(), {"job": codec.encode(job("mine").job)}, 0)
+    assert (
+        nothing["eta"]["unknown_runtimes"] == 1
+        and nothing["eta"]["p50"] is None
+        and nothing["cost"]["gpu_hours_p50"] is None
+    )
+    learned = replace(known(), lengths=Lengths([Ran("elsewhere", "", 1000, 60_000)] * 5))
+    assert [row[-1] for row in refresh(engine, learned, 0)["estimates"]] == [0]
+    told = plan(engine, learned, {"job": codec.encode(job("mine").job)}, 0)
+    assert told["eta"]["unknown_runtimes"] == 0 and told["eta"]["p50"] and told["cost"]["gpu_hours_p50"] is not None
 
 
 def test_where_all_wait_for_somebody_there_is_no_estimate() -> None:

@@ -87,10 +87,25 @@ async def test_an_estimate_is_shown_wherever_the_job_is(house: House, client: ht
     assert "; estimated start " in ray["message"] and "in 9 of 10 cases by" in ray["message"]
 
 
+async def test_where_nothing_is_known_of_run_times_no_time_is_told(house: House, client: httpx.AsyncClient) -> None:
+    await submit(house, "vision/member", "mine")
+    now = house.clock()
+    house.control.eta_of["mine"] = Eta(now, now + 60_000, now + 120_000, 2)
+    job = (await client.get("/api/v1/jobs/mine")).json()
+    assert job["unknown_runtimes"] == 2 and job["estimate_made"]
+    assert job["estimated_start"] is None and job["estimated_start_p90"] is None
+    told = (await client.get("/api/v1/jobs/mine/explanation")).json()
+    assert told["unknown_runtimes"] == 2 and told["estimated_start"] is None and told["estimated_start_p90"] is None
+    ray = (await client.get("/api/jobs/mine")).json()
+    assert ray["message"].endswith(
+        "it may start at any time: nothing is known yet about how long 2 running jobs will run"
+    )
+
+
 async def test_the_report_counts_what_came_true(house: House, client: httpx.AsyncClient) -> None:
-    house.store.write(lambda session: keep(session, 1_000, [["a", "research", 60_000, 120_000, 1, 2, 5]]))
+    house.store.write(lambda session: keep(session, 1_000, [["a", "research", 60_000, 120_000, 1, 2, 5, 0]]))
     told = (await client.get("/api/v1/forecast/report")).json()
-    assert told["all"] == {"jobs": 0} and sum(told["calibration"]["counts"]) == 0
+    assert told["all"] == told["guessed"] == {"jobs": 0} and sum(told["calibration"]["counts"]) == 0
 
 
 async def test_the_report_of_a_queue_that_there_is_not_is_refused(client: httpx.AsyncClient) -> None:

@@ -98,6 +98,10 @@ def test_a_plan_says_when_where_and_at_what_cost() -> None:
         ),
         pytest.param({"estimated_start": "2026-11-22T12:04:00Z", "estimate_made": "x"}, "starts in about 4m (9 of 10: > 1d)", id="a long tail"),
         pytest.param({"estimate_made": "x"}, "starts in more than a day", id="beyond the horizon"),
+        pytest.param(
+            {"estimate_made": "x", "unknown_runtimes": 1},
+            "may start at any time: nothing is known yet about how long the running job will run", id="nothing is known",
+        ),
     ],
 )  # fmt: skip
 def test_when_a_job_starts(job: Any, text: str) -> None:
@@ -109,6 +113,24 @@ def test_a_plan_of_what_never_starts_by_itself_says_no_time(code: str) -> None:
     plan = {"starts_now": False, "eta": {"p50": None, "p90": None, "samples": 16}, "reason": {"code": code}}
     assert plan_lines(plan, NOW) == []
     assert "later than in a day" in plan_lines({**plan, "reason": {"code": "InsufficientFree"}}, NOW)[0]
+
+
+def test_what_rests_on_nothing_says_so_wherever_it_is_told() -> None:
+    eta = {"p50": None, "p90": None, "samples": 16, "unknown_runtimes": 2}
+    plan = {"starts_now": False, "eta": eta, "reason": {"code": "InsufficientFree"}, "cost": {"gpu_hours_p50": None}}
+    (line,) = plan_lines(plan, NOW)
+    assert line.endswith("may start at any time: nothing is known yet about how long 2 running jobs will run")
+    assert plan_lines({**plan, "reason": {"code": "Held"}}, NOW) == []
+    told: Any = {"job_id": "a", "state": "queued", "checks": [], "estimate_made": "x", "unknown_runtimes": 2}
+    text = explanation_text(told, NOW)
+    assert "may start at any time: nothing is known yet about how long 2 running jobs" in text and "day)" in text
+    assert "the times are guesses" in whatif_text({**VERDICT, "unknown_runtimes": 2}, NOW)
+    assert "guesses" not in whatif_text(VERDICT, NOW)
+    text = report_text({**REPORT, "guessed": {"jobs": 3}})
+    assert text.endswith(
+        "3 more started before anything was known of run times; they were told no time and are not counted."
+    )
+    assert "3 more started" in report_text({"all": {"jobs": 0}, "guessed": {"jobs": 3}})
 
 
 def test_a_program_that_cannot_grow_is_told_so_and_empty_facts_are_left_out() -> None:
