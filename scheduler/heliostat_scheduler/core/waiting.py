@@ -207,7 +207,10 @@ class Waiting:
         return twin
 
     def line(self, queue: str) -> QueueLine:
-        return self.lines.setdefault(queue, QueueLine())
+        found = self.lines.get(queue)
+        if found is None:
+            found = self.lines[queue] = QueueLine()
+        return found
 
     def enter(self, rec: JobRec, key: OrderKey) -> None:
         """The job takes its place in its queue's order."""
