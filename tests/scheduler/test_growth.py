@@ -161,3 +161,51 @@ def test_nobody_moves_off_a_node_that_the_growing_job_may_not_use() -> None:
     made.apply(ev.Estimated("y", goodput_milli=FULL))
     made.settle()
     assert (made.tasks("x"), made.held["y"]) == (2, before)
+
+
+@pytest.mark.parametrize("policy", [Policy(min_runtime_ms=60_000), Policy()], ids=["minimum runtime", "cooldown"])
+def test_an_owner_grows_as_soon_as_the_borrowers_protection_ends(policy: Policy) -> None:
+    made = World([node("n0", 4)], [queue("own", 4), queue("b")], policy, at=1_000)
+    made.submit(job("borrower", 1, "b", 3))
+    made.settle()
+    if not policy.min_runtime_ms:  # evicted once, it has a cooldown
+        made.submit(job("passing", 1, "own", 2, made.now))
+        made.settle()
+        made.finish("passing")
+        made.settle()
+        assert made.runs("borrower")
+    made.submit(job("elastic", 1, "own", 1, made.now, max_tasks=4, elastic=True))
+    made.settle()
+    assert made.tasks("elastic") == 1 and made.runs("borrower")
+    wakeup = made.engine.next_wakeup_ms()
+    assert wakeup is not None and wakeup <= made.now + max(60_000 if policy.min_runtime_ms else 0, 30_000)
+    made.now = wakeup
+    made.settle()
+    assert made.tasks("elastic") == 4 and not made.runs("borrower")
+
+
+def _limited(gpus: int) -> QueueSpec:
+    return QueueSpec("a", quota=(("gpu", 4_000),), user_limit=(("gpu", gpus * 1_000),))
+
+
+@pytest.mark.parametrize(("limit", "tasks"), [(1, 1), (3, 3)])
+def test_what_is_taken_back_stays_within_the_users_limit(limit: int, tasks: int) -> None:
+    made = World([node("n0", 4)], [_limited(limit), queue("b")], POLICY, at=1_000)
+    made.submit(*(job(f"borrower-{i}", 1, "b") for i in range(3)))
+    made.settle()
+    made.submit(job("bob", 1, "a", at=made.now, max_tasks=4, elastic=True, user="bob"))
+    made.settle()
+    assert made.tasks("bob") == tasks and len(made.running()) == 1 + 4 - tasks
+
+
+def test_a_promise_ends_when_the_users_limit_was_lowered_meanwhile() -> None:
+    made = World([node("n0", 4)], [_limited(2), queue("b")], POLICY, at=1_000)
+    made.submit(job("borrower", 1, "b", 4))
+    made.settle()
+    made.submit(job("bob", 1, "a", 2, made.now, user="bob"))
+    made.decide()
+    assert made.engine.state.book.jobs["bob"].claim
+    made.apply(ev.QueuesChanged((_limited(1), queue("b"))))
+    made.answer_all()
+    made.settle()
+    assert not made.runs("bob") and made.runs("borrower")

@@ -14,6 +14,7 @@ from heliostat_scheduler.core.consolidation import Move
 from heliostat_scheduler.core.decisions import Decision, Discarded, Plan, Preempt, Resize, Start, Stop
 from heliostat_scheduler.core.entitlement import entitle
 from heliostat_scheduler.core.harm import Unit, Wish, idle_harm, safe_until
+from heliostat_scheduler.core.judge import user_reason
 from heliostat_scheduler.core.model import TaskPlace
 from heliostat_scheduler.core.placement import canonical
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
@@ -229,6 +230,8 @@ class Cycle:
             return False
         if book.tree.lending_gap(leaf, need, "used", book.capacity) is not None:
             return False
+        if user_reason(self.state, leaf, rec.spec, tuple((key, 0) for key, _ in need)) is not None:
+            return False  # the promise itself is counted already
         book.now.give(rec.claim, rec.spec.shape)
         ready = book.now.can_hold(rec.claim, rec.spec.shape)
         book.now.take(rec.claim, rec.spec.shape)

@@ -14,7 +14,7 @@ from heliostat_scheduler.core.balance import age, balanced
 from heliostat_scheduler.core.book import JobRec, Phase, core_tasks, reason, task_amounts
 from heliostat_scheduler.core.cycle import Cycle, valid_sizes
 from heliostat_scheduler.core.harm import within
-from heliostat_scheduler.core.judge import rule_reason
+from heliostat_scheduler.core.judge import rule_reason, user_reason
 from heliostat_scheduler.core.model import Policy
 from heliostat_scheduler.core.placement import find
 from heliostat_scheduler.core.reasons import ReasonCode
@@ -136,13 +136,17 @@ def _take_from_others(admission: Admission, rec: JobRec, count: int, evict: bool
     state = cycle.state
     flavor = rec.flavor if rec.spec.shape.gpu_milli else ""
     wish = cycle.wish(rec, flavor, count, evict)
-    if rule_reason(state, wish.leaf, rec.spec, (), wish.core) is not None:
+    if rule_reason(state, wish.leaf, rec.spec, (), wish.core) or user_reason(state, wish.leaf, rec.spec, wish.need):
         return False
     search = Search(state, wish, cycle.victims)
     search.own_surplus = own
     victims = search.run()
     cycle.budget -= search.spent
     if not victims:
+        if search.affordable_at is not None:
+            cycle.recheck.append(search.affordable_at)
+        if search.protected:
+            cycle.recheck.append(admission.protection.soonest)
         return False
     admission.promise_from(rec, wish, victims)
     return True

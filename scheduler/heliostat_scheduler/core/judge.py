@@ -169,19 +169,9 @@ def queue_bound(state: State, leaf: QueueNode, spec: JobSpec, flavor: str) -> tu
 def rule_reason(state: State, leaf: QueueNode, spec: JobSpec, need: Amounts, core: Amounts) -> Reason | None:
     """The rule of a queue that the gang minimum would break now; None when the queues allow it."""
     book, tree = state.book, state.book.tree
-    for key, amount in need:
-        bound = dict(leaf.spec.user_limit).get(key)
-        used = book.user_plan.get((leaf.name, spec.user, key), 0)
-        if bound is not None and used + amount > bound:
-            facts = (
-                ("user", spec.user),
-                ("queue", leaf.name),
-                ("resource", key),
-                ("limit", bound),
-                ("used", used),
-                ("needs", amount),
-            )
-            return reason(ReasonCode.USER_LIMIT, *facts)
+    why = user_reason(state, leaf, spec, need)
+    if why is not None:
+        return why
     gap = tree.core_gap(leaf, core, book.capacity) if core else None
     if gap is not None:
         return _gap_reason(
@@ -201,6 +191,24 @@ def rule_reason(state: State, leaf: QueueNode, spec: JobSpec, need: Amounts, cor
             ("needs", dict(need)[key]),
         )
         return reason(ReasonCode.BORROW_BLOCKED, *short)
+    return None
+
+
+def user_reason(state: State, leaf: QueueNode, spec: JobSpec, need: Amounts) -> Reason | None:
+    """Whether its user's limit in the queue keeps it from `need` more."""
+    for key, amount in need if leaf.spec.user_limit else ():
+        bound = dict(leaf.spec.user_limit).get(key)
+        used = state.book.user_plan.get((leaf.name, spec.user, key), 0)
+        if bound is not None and used + amount > bound:
+            facts = (
+                ("user", spec.user),
+                ("queue", leaf.name),
+                ("resource", key),
+                ("limit", bound),
+                ("used", used),
+                ("needs", amount),
+            )
+            return reason(ReasonCode.USER_LIMIT, *facts)
     return None
 
 

@@ -64,6 +64,11 @@ class Protection:
         cycle.recheck.append(until)
         return reason(ReasonCode.COOLDOWN, ("min_runtime_ms", policy.min_runtime_ms), until=until), reached
 
+    @property
+    def soonest(self) -> int:
+        """When the first of those who are protected now is so no longer."""
+        return self._times()[0]
+
     def _times(self) -> tuple[int, int]:
         if self.times is None:
             state, now_ms = self.cycle.state, self.cycle.now_ms
