@@ -33,9 +33,9 @@ def of_job(
     expected: dict[str, Any] | None = None,
     complete: bool = True,
 ) -> dict[str, Any]:  # Any: JSON
-    """Why the job is where it is. told: its explanation while it waits; else the reason of its last move, what protects it (`checks`),
-    what happened to it so far (`story`), and why it does not get all that it asks for (`growth`). expected: what was learned of it.
-    complete: False while remedies are still being tried."""
+    """Why the job is where it is. told: its explanation while it waits; else the reason of its last move, what protects it (`checks`)
+    and why it does not get all that it asks for (`growth`). story: what happened to it so far, also while it waits again.
+    expected: what was learned of it. complete: False while remedies are still being tried."""
     waiting = told is not None
     reason = _reason(reason_from(job.reason) if job.reason is not None else None)
     return {

@@ -55,18 +55,20 @@ class Foretelling:
                 told = explaining.of_explanation(engine.explain(job.id, now_ms))
             else:
                 told = explaining.of_explanation(glance(engine.state, job.id, now_ms))
+        story = self._story(job.id) if job.attempts or not waits else ()
         if not waits:
             growth = None if more is None else explaining.of_wanting(more)
-            story = self._story(job.id)
             return explaining.of_job(
                 job, None, None, now_ms, checks=checks, story=story, growth=growth, expected=expected
             )
         if few:
-            return explaining.of_job(job, told, told["position"], now_ms, expected=expected)
+            return explaining.of_job(job, told, told["position"], now_ms, story=story, expected=expected)
         whole = self._whole(job.id, now_ms, patience_s)
         if whole is not None and whole["code"] == told["code"]:
             told = {**whole, "position": told["position"]}
-        return explaining.of_job(job, told, told["position"], now_ms, complete=whole is not None, expected=expected)
+        return explaining.of_job(
+            job, told, told["position"], now_ms, story=story, complete=whole is not None, expected=expected
+        )
 
     def _whole(self, job_id: str, now_ms: int, patience_s: float) -> Json | None:
         """The explanation with its remedies, if it is there or arrives in time."""
@@ -107,10 +109,9 @@ class Foretelling:
                 self.kept[job_id] = (now_ms, told)
 
     def _story(self, job_id: str) -> list[Json]:
-        """Its last reasons, oldest first: why it was started, shrunk, preempted, moved."""
-        query = (
-            select(Event).where(Event.job == job_id, Event.reason.is_not(None)).order_by(Event.seq.desc()).limit(STORY)
-        )
+        """Its last reasons, oldest first: why it was started, shrunk, preempted, moved; not what it waited for in between."""
+        told = select(Event).where(Event.job == job_id, Event.reason.is_not(None), Event.kind != "job_waits")
+        query = told.order_by(Event.seq.desc()).limit(STORY)
         with self.store.read() as session:
             rows = session.execute(query).scalars().all()
         found = []

@@ -9,11 +9,16 @@ import pytest
 from heliostat.api import endpoint_shapes as shapes
 from heliostat.api.endpoint_explaining import of_endpoint
 from heliostat.control import explaining
+from heliostat.control.foretelling import Foretelling
 from heliostat.render.explain import endpoint_text, explanation_text
 from heliostat.store.reasons import reason_json
 from heliostat.store.tables import Job
 from heliostat_scheduler.core import Reason, ReasonCode
 from heliostat_scheduler.core.explain import Check
+from heliostat_scheduler.live.fake_cluster import Program
+
+from tests.platform.control.fake_ray import Script
+from tests.platform.control.plant import Plant
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
@@ -109,3 +114,26 @@ def test_an_endpoint(row: shapes.Deployment, why: dict[str, Any], whole: str, se
     assert lines[0] == f"endpoint digits is ready: {whole}"
     assert f"v1 is {row.state}: {sentence}" in lines
     assert any(line.strip().startswith("queue      prod: 2 GPU") for line in lines), "what its queue wants beyond"
+
+
+def test_a_job_that_waits_again_says_who_displaced_it(plant: Plant) -> None:
+    plant.submit("train", gpus=2, work=Script(steps=200), priority=50)
+    plant.advance(1_500)
+    plant.submit("urgent", gpus=2, work=Program(runs_ms=600_000), priority=150)
+    plant.until(lambda: plant.state("urgent") == "running" and plant.state("train") == "queued", "train to wait again")
+    told: Any = Foretelling(plant.loop, plant.store, None).explain(plant.job("train"), 0)
+    displaced = [past for past in told["story"] if past["code"] == CODE.PREEMPTED_FOR.value]
+    assert [(past["for"], past["attempt"]) for past in displaced] == [(["urgent"], 1)]
+    assert "displaced by urgent" in displaced[0]["sentence"] and displaced[0]["at"]
+    assert told["remedies"], "and what would help it, as for any waiting job"
+    text = explanation_text(told, NOW)
+    assert "what happened so far" in text and "(PreemptedFor)" in text
+
+
+def test_a_job_that_waits_for_the_first_time_has_no_story(plant: Plant) -> None:
+    plant.submit("first", gpus=2, work=Program(runs_ms=600_000))
+    plant.until(lambda: plant.state("first") == "running", "first to run")
+    plant.submit("second", gpus=2, work=Program(runs_ms=600_000))
+    plant.advance(1_000)
+    told: Any = Foretelling(plant.loop, plant.store, None).explain(plant.job("second"), 0)
+    assert told["story"] == [] and told["code"]
