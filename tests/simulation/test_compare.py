@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -74,7 +75,7 @@ def test_without_nodes_the_cluster_follows_the_trace(trace: Path) -> None:
 
 
 def test_parquet_says_the_same(trace: Path, tmp_path: Path) -> None:
-    other = tmp_path / "own.parquet"
+    other = tmp_path / "own.PARQUET"
     parquet.write_table(csv.read_csv(trace), other)
     one, two = (compare(path, ["default"], nodes=2).rows[0] for path in (trace, other))
     assert one["avg_jct_s"] == two["avg_jct_s"]
@@ -98,13 +99,46 @@ def test_quotas_follow_demand_and_add_up() -> None:
         pytest.param("submit_s,duration_s,num_gpus\n0,1e300,1\n", "seconds are needed", id="a time beyond all bounds"),
         pytest.param("submit_s,duration_s,num_gpus,job_id\n0,5,1,x\n1,5,1,x\n", "line 3: job_id x", id="a job twice"),
         pytest.param("submit_s,duration_s,num_gpus\n1,5,99\n", "never fit", id="a job is larger than the cluster"),
+        pytest.param("submit_s;duration_s;num_gpus\n1;2;3,4\n", "separated by commas", id="another separator"),
+        pytest.param("submit_s,duration_s,num_gpus\n\n1,5,1,9\n", "line 3: 4 cells under 3", id="a row too long"),
+        pytest.param("submit_s,duration_s,num_gpus,num_gpus\n1,5,1,2\n", "num_gpus is there twice", id="a column twice"),
+        pytest.param("submit_s,duration_s,num_gpus\n1,5,1_0\n", "'1_0', not a number", id="a number as Python has it"),
+        pytest.param(
+            'submit_s,duration_s,num_gpus,queue\n1,5,1,"a\n2,5,1,b\n', "line 2: .*a quote missing", id="an open quote",
+        ),
+        pytest.param(
+            'submit_s,duration_s,num_gpus,queue\n1,5,1,"a\n2,5,1,b"\n3,5,1,c\n', "line 2: a cell goes on to line 3.*quote",
+            id="a quote that closes in another row",
+        ),
+        pytest.param(
+            'submit_s,duration_s,num_gpus,queue\n1,5,1,"a\n2,5,1,"b"\n', "line 2: .*a quote missing", id="a quote too many",
+        ),
     ],
-)
+)  # fmt: skip
 def test_a_bad_trace_is_named(text: str, says: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.csv"
     path.write_text(text)
     with pytest.raises(BadInput, match=says):
         compare(path, ["default"], nodes=1)
+
+
+def test_what_is_not_named_gets_a_name_that_nobody_has(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("submit_s,duration_s,num_gpus,job_id\n0,5,1,row-2\n1,5,1,\n2,5,1,\n")
+    assert set(compare(path, ["fifo"]).gpus_of) == {"row-2", "row-2'", "row-3"}
+
+
+def test_a_trace_is_unpacked_by_what_it_is_and_not_by_its_name(trace: Path, tmp_path: Path) -> None:
+    plain, packed, cut = tmp_path / "plain.csv.gz", tmp_path / "packed.csv", tmp_path / "cut.csv.gz"
+    plain.write_bytes(trace.read_bytes())
+    packed.write_bytes(gzip.compress(trace.read_bytes()))
+    assert len(compare(plain, ["fifo"]).gpus_of) == len(compare(packed, ["fifo"]).gpus_of) == 24
+    cut.write_bytes(packed.read_bytes()[:50])
+    with pytest.raises(BadInput, match="cut.csv.gz: not a readable CSV table"):
+        compare(cut, ["fifo"])
+    cut.write_bytes(b"submit_s\n\xff")
+    with pytest.raises(BadInput, match="byte 9 is no UTF-8 text"):
+        compare(cut, ["fifo"])
 
 
 def test_a_job_that_needs_a_cluster_beyond_all_bounds_is_named(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from heliostat_scheduler.simulator.philly.data import GPUS_PER_NODE, PhillyJob
-from heliostat_scheduler.simulator.tables import BadInput, Row, number, read_rows, whole
+from heliostat_scheduler.simulator.tables import BadInput, Row, check_columns, number, numbered_rows, whole
 
 REQUIRED = ("submit_s", "duration_s", "num_gpus")
 DEFAULT_QUEUE = "default"
@@ -24,17 +24,26 @@ MOST_GPUS = 100_000
 
 def load(path: Path) -> list[PhillyJob]:
     """Jobs by submit time, the first at 0; times are rounded to whole seconds, run times up to at least one."""
-    table = path.suffix == ".parquet"
+    table = path.suffix.lower() == ".parquet"
+    rows = list(enumerate(_parquet(path), start=1)) if table else numbered_rows(path, REQUIRED)
+    given = {row.get("job_id") for _, row in rows}
     jobs: dict[str, PhillyJob] = {}
-    for at, row in enumerate(_parquet(path) if table else read_rows(path, REQUIRED), start=1):
-        where = f"{path}, row {at}" if table else f"{path}, line {at + 1}"
+    for number_of_row, (at, row) in enumerate(rows, start=1):
+        where = f"{path}, {'row' if table else 'line'} {at}"
         submit, duration = _seconds(row, "submit_s", where, -MOST_S), _seconds(row, "duration_s", where, 0)
-        job_id, queue = row.get("job_id") or f"row-{at}", row.get("queue") or DEFAULT_QUEUE
+        job_id, queue = row.get("job_id") or _unused(f"row-{number_of_row}", given), row.get("queue") or DEFAULT_QUEUE
         if job_id in jobs:
             raise BadInput(f"{where}: job_id {job_id} is there twice")
         jobs[job_id] = PhillyJob(job_id, queue, submit, max(1, duration), whole(row, "num_gpus", where, least=1))
     first = min(job.submit_s for job in jobs.values())
     return sorted((replace(job, submit_s=job.submit_s - first) for job in jobs.values()), key=lambda job: job.submit_s)
+
+
+def _unused(name: str, given: set[str | None]) -> str:
+    """The name, with as many strokes behind it as make it nobody else's."""
+    while name in given:
+        name += "'"
+    return name
 
 
 def _seconds(row: Row, column: str, where: str, least: float) -> int:
@@ -73,9 +82,7 @@ def _parquet(path: Path) -> list[Row]:
         raise BadInput(f"{path}: not a readable Parquet table: {error}") from error
     if not table.num_rows:
         raise BadInput(f"{path}: the table has no rows")
-    missing = [column for column in REQUIRED if column not in table.column_names]
-    if missing:
-        raise BadInput(f"{path}: column {', '.join(missing)} is missing; found {', '.join(table.column_names)}")
+    check_columns(path, table.column_names, REQUIRED)
     return [{key: str(value) for key, value in row.items() if value is not None} for row in table.to_pylist()]
 
 
