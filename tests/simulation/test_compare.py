@@ -134,7 +134,7 @@ def test_a_trace_is_unpacked_by_what_it_is_and_not_by_its_name(trace: Path, tmp_
     packed.write_bytes(gzip.compress(trace.read_bytes()))
     assert len(compare(plain, ["fifo"]).gpus_of) == len(compare(packed, ["fifo"]).gpus_of) == 24
     cut.write_bytes(packed.read_bytes()[:50])
-    with pytest.raises(BadInput, match="cut.csv.gz: not a readable CSV table"):
+    with pytest.raises(BadInput, match="not a readable CSV table: Compressed file ended"):
         compare(cut, ["fifo"])
     cut.write_bytes(b"submit_s\n\xff")
     with pytest.raises(BadInput, match="byte 9 is no UTF-8 text"):

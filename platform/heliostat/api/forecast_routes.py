@@ -41,7 +41,7 @@ class WhatIf(Model):
     policy: dict[str, JsonValue] = Field(default_factory=dict)
     queues: str = Field(default="", max_length=1_000_000)
     job: JobSubmission | None = None
-    horizon_s: Annotated[float, Field(gt=0, le=14 * 24 * HOUR_S)] = 24 * HOUR_S
+    horizon_s: Annotated[float, Field(ge=1, le=14 * 24 * HOUR_S)] = 24 * HOUR_S
     arrivals: bool = False
 
 
@@ -151,6 +151,8 @@ def replay(
 ) -> Json:
     """Execute recorded cycles again, in another process with another hash seed, and compare the bytes."""
     need(caller, Action.PLATFORM)
+    if first is not None and last is not None and first > last:
+        raise Problem(400, "bad_request", f"There is no cycle from {first} to {last}.", "Let first be at most last.")
     seed = secrets.randbelow(2**32 - 1) + 1
     return replaying.in_another_process(doors.store.url, first, last, seed, REPLAY_S)
 

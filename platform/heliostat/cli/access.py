@@ -69,13 +69,15 @@ def revoke_token(app: App, ids: tuple[str, ...], as_json: bool) -> None:
 def login(app: App, url: str, name: str, token_stdin: bool, project: str | None, as_json: bool) -> None:
     """Check a token with the control plane at URL and remember both; later commands use them."""
     from heliostat.client.client import Client
+    from heliostat.client.files import writing
     from heliostat.client.profiles import save_profile
     from heliostat.settings import load
 
     text = sys.stdin.readline().strip() if token_stdin else click.prompt("Token", hide_input=True, err=True)
     settings = load(url=url, token=text, environ=app.environ)
     me = Client(settings, caller=app.caller(settings) if app.caller else None).whoami()
-    path = save_profile(settings.home, name, url=settings.url, token=text, project=project or "")
+    with writing(f"The profile in {settings.home}", "Name another folder with HELIOSTAT_HOME."):
+        path = save_profile(settings.home, name, url=settings.url, token=text, project=project or "")
     if as_json:
         show_json({**me, "profile": name, "config": str(path)})
         return

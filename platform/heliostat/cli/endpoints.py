@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from heliostat.cli.app import App, hint, json_option, pass_app, show, show_json, width
-from heliostat.client.asking import seconds
+from heliostat.client.asking import span_s
 from heliostat.client.endpoints import Endpoint, Endpoints
+from heliostat.client.files import text_of
 from heliostat.client.prediction import Predictor, named
 from heliostat.render.endpoints import (
     access_line,
@@ -221,7 +222,7 @@ def logs(app: App, name: str, lines: int, follow: bool, as_json: bool) -> None:
 @pass_app
 def usage(app: App, name: str, since: str, as_json: bool) -> None:
     """What was answered, by hour, version, key and kind of status."""
-    hours = max(1, round((seconds(since, "--since") or 3600) / 3600))
+    hours = max(1, round(span_s(since, "--since") / 3600))
     found = _endpoints(app).usage(name, hours)
     show_json({"items": found}) if as_json else show(usage_table(found, width()))
 
@@ -307,9 +308,9 @@ def _weights(shares: tuple[str, ...]) -> dict[str, int]:
 
 
 def _inputs(path: Path | None, text: str | None) -> Any:  # Any: JSON
-    if text is None:
-        text = sys.stdin.read() if path in (None, Path("-")) else path.read_text(encoding="utf-8")
     try:
+        if text is None:
+            text = sys.stdin.read() if path in (None, Path("-")) else text_of(path)
         value = json.loads(text)
     except ValueError as error:
         raise BadRequest(f"The inputs are no JSON: {error}.", remedy='Write {"images": [[...]]}.') from error

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from heliostat.cli.app import App, hint, json_option, pass_app, show, show_json, width
-from heliostat.client.asking import seconds
+from heliostat.client.asking import span_s
+from heliostat.client.files import text_of
 from heliostat.render.forecast import whatif_text
 from heliostat.wire.errors import BadRequest
 
@@ -51,11 +52,11 @@ def whatif(
     asked: dict[str, Any] = {"quota": quota, "nodes": nodes, "cancel": cancel, "arrivals": arrivals}
     asked["job"] = None if job_file is None else _document(job_file)
     asked["policy"] = None if policy_file is None else _document(policy_file)
-    asked["queues"] = "" if queue_file is None else queue_file.read_text(encoding="utf-8")
+    asked["queues"] = "" if queue_file is None else text_of(queue_file)
     if not any(asked.values()):
         raise BadRequest("Nothing to change was named.", remedy="See: helio whatif --help")
     client = app.client()
-    first_s = seconds(horizon, "--horizon") or FIRST_S
+    first_s = FIRST_S if horizon is None else span_s(horizon, "--horizon")
     told = client.whatif(**asked, horizon=first_s)
     if as_json:
         show_json(told.raw)
@@ -72,7 +73,7 @@ def whatif(
 
 def _document(path: Path) -> dict[str, Any]:  # Any: YAML
     """A mapping from a YAML or JSON file (JSON needs nothing installed)."""
-    text = path.read_text(encoding="utf-8")
+    text = text_of(path)
     found: object
     if path.suffix == ".json":
         import json

@@ -8,6 +8,7 @@ import click
 
 from heliostat.cli.app import App, hint, json_option, pass_app, show, show_json, width
 from heliostat.cli.submit import pairs_of
+from heliostat.client.files import writing
 from heliostat.render.models import lineage_text, model_table, version_card, version_table
 
 
@@ -96,7 +97,9 @@ def push(
 def pull(app: App, reference: str, folder: Path | None, as_json: bool) -> None:
     """Fetch an artifact into FOLDER (default NAME-vN); every file is compared with its digest."""
     found = app.client().model_calls.find(reference)
-    place = found.download(folder or Path(f"{found.name}-v{found.version}"))
+    target = folder or Path(f"{found.name}-v{found.version}")
+    with writing(f"The folder {target}", "Name another folder."):
+        place = found.download(target)
     show_json({**found.data, "folder": str(place)}) if as_json else show(str(place))
 
 

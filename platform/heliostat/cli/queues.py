@@ -9,11 +9,11 @@ import click
 
 from heliostat.cli.app import App, hint, json_option, pass_app, show, show_json, width
 from heliostat.cli.policy import policy
+from heliostat.client.files import text_of
 from heliostat.render.amounts import by_flavor
 from heliostat.render.cluster import queue_table
 from heliostat.render.jobs import job_table
 from heliostat.render.table import pairs, table
-from heliostat.wire.errors import BadRequest
 
 
 @click.group(invoke_without_command=False)
@@ -61,10 +61,7 @@ def show_queue(app: App, name: str | None, as_json: bool) -> None:
 @pass_app
 def apply(app: App, file: Path, diff: bool, as_json: bool) -> None:
     """Put FILE (queues.yaml) in force, for running and waiting jobs alike."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise BadRequest(f"{file} is not UTF-8 text.", remedy="Save it as UTF-8.") from error
+    text = text_of(file)
     client = app.client()
     outcome = client.diff_queues(text) if diff else client.apply_queues(text)
     if as_json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from heliostat.cli.app import App, json_option, pass_app, show, show_json
-from heliostat.wire.errors import ExitCode
+from heliostat.wire.errors import BadRequest, ExitCode
 
 
 @click.command()
@@ -16,7 +16,9 @@ from heliostat.wire.errors import ExitCode
 @json_option
 @pass_app
 def replay(app: App, first: int | None, last: int | None, as_json: bool) -> int:
-    """Execute recorded decisions again and compare every byte. Exit 1 when a cycle comes out otherwise."""
+    """Execute recorded decisions again and compare every byte. Exit 1 when a cycle comes out otherwise or none is recorded."""
+    if first is not None and last is not None and first > last:
+        raise BadRequest(f"There is no cycle from {first} to {last}.", remedy="Let --from be at most --to.")
     told = app.client().forecasts.replay(first, last)
     same = told["differs"] is None and not told.get("why")
     if as_json:

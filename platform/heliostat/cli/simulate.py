@@ -8,11 +8,14 @@ from typing import Any
 import click
 
 from heliostat.cli.app import hint, json_option, show, show_json, width
+from heliostat.client.files import check_place, writing
 from heliostat.render.amounts import duration, percent
 from heliostat.render.table import table
 from heliostat.wire.errors import BadRequest
 
 HEAD = ("POLICY", "JOBS", "AVG JCT", "P50", "P99", "DELAY", "MAKESPAN", "GPUS HELD", "PREEMPTIONS", "TOOK")
+
+REPORT = ("The report", "Choose another file with --report.")
 
 
 @click.command()
@@ -46,22 +49,15 @@ def simulate(
     """
     compare, bad_input = _simulator()
     target = report or Path(f"{Path(trace.name.removesuffix('.gz')).stem}-simulation.html")
-    if not target.parent.is_dir():
-        raise BadRequest(
-            f"The report cannot be written: no folder {target.parent}", remedy="Choose another file with --report."
-        )
+    check_place(target, *REPORT)
     try:
         found = compare(trace, list(policies or ("default", "fifo")), nodes, _quotas(quotas) or None)
     except bad_input as error:
         raise BadRequest(
             str(error), remedy="The columns of a trace: docs/simulator.md. See: helio simulate --help"
         ) from error
-    try:
+    with writing(*REPORT):
         target.write_text(found.html(), encoding="utf-8")
-    except OSError as error:
-        raise BadRequest(
-            f"The report cannot be written: {error}", remedy="Choose another file with --report."
-        ) from error
     if as_json:
         show_json(
             {

@@ -99,6 +99,14 @@ def seconds(value: float | str | timedelta | None, what: str = "max_runtime") ->
     return float(sum(float(number) * UNIT_S[unit or "s"] for number, unit in parts))
 
 
+def span_s(value: float | str | timedelta, what: str) -> float:
+    """Seconds of a span of time that has a length."""
+    found = seconds(value, what)
+    if not found or found <= 0:
+        raise BadRequest(f"{what}: {value!s} is no span of time.", remedy="Write 90s, 30m, 2h, 1h30m or 7d.")
+    return found
+
+
 def memory_bytes(value: int | str | None) -> int | None:
     """Bytes from `1024`, `"16GiB"`, `"500M"`."""
     if value is None or isinstance(value, int):

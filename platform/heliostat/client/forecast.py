@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
-from heliostat.client.asking import Command, Target, command_of, seconds
+from heliostat.client.asking import Command, Target, command_of, span_s
 from heliostat.client.listing import Listing, Shown
 from heliostat.render.forecast import report_text, whatif_text
 from heliostat.wire.call import segment
@@ -99,7 +99,7 @@ class ForecastCalls:
             "cancel": _many(cancel),
             "policy": dict(policy or {}),
             "queues": queues,
-            "horizon_s": seconds(horizon, "horizon"),
+            "horizon_s": span_s(horizon, "horizon"),
             "arrivals": arrivals,
         }
         if target is not None:
@@ -118,7 +118,7 @@ class ForecastCalls:
     def timeline(self, since: float | str | timedelta = 3600.0, until_ms: int | None = None) -> Row:
         """Spans of leases. since: how far back from `until_ms` (default: now)."""
         end = until_ms if until_ms is not None else int(datetime.now(UTC).timestamp() * 1000)
-        window = seconds(since, "since") or 3600.0
+        window = span_s(since, "since")
         query = {"from_ms": end - int(1000 * window), "to_ms": end}
         return cast("Row", self._client.caller.json("GET", "/timeline", query=query))
 

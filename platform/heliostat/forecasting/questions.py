@@ -109,7 +109,7 @@ def whatif(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
     While few jobs wait, the same in futures with drawn lengths: how sure it is.
     """
     began = time.monotonic()
-    horizon_ms = min(LONGEST_HORIZON_MS, int(asked.get("horizon_ms") or HORIZON_MS))
+    horizon_ms = min(LONGEST_HORIZON_MS, int(asked.get("horizon_ms", HORIZON_MS)))
     events = edits.events_of(engine, asked, known.flavors)
     grid = what.grid_for(engine, horizon_ms)
     lengths = known.lengths.beside(begun_jobs(engine, now_ms, known.expected))

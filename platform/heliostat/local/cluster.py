@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from heliostat.local import attach, control_plane, ports, processes, ray_head, records
 from heliostat.local.errors import LocalError
@@ -163,11 +164,21 @@ def _ensure_control(
 
 def _make_home(settings: Settings, progress: Progress) -> None:
     fresh = not settings.home.exists()
-    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for folder in (settings.state_dir, settings.logs_dir, settings.runs_dir, settings.artifacts_dir):
-        folder.mkdir(mode=0o700, exist_ok=True)
+    for folder in (settings.home, settings.state_dir, settings.logs_dir, settings.runs_dir, settings.artifacts_dir):
+        _make_folder(folder)
     if fresh:
         progress(Step("home", "done", f"made {settings.home}"))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise LocalError(
+            "home_unusable",
+            f"The folder {folder} cannot be made: {error.strerror}.",
+            "Name a folder that you may write to with HELIOSTAT_HOME.",
+        ) from error
 
 
 def _refuse_exposed(host: str, wanted: UpOptions) -> None:
@@ -201,7 +212,7 @@ def _refuse_other_shape(wanted: UpOptions, record: RayRecord) -> None:
 @contextmanager
 def _only_one(settings: Settings) -> Iterator[None]:
     """Two `up` or `down` at once take turns."""
-    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_folder(settings.state_dir)
     with (settings.state_dir / "up.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from heliostat.client.forecast import ForecastCalls
 from heliostat.settings import load
 
 from tests.platform.client.conftest import Outcome
@@ -372,3 +373,44 @@ def test_help_lists_every_command_without_importing_it(helio: Helio) -> None:
     told = helio("--help")
     assert told.code == 0 and "submit" in told.out and "priority" in told.out
     assert not {name for name in set(sys.modules) - before if name.startswith("heliostat.cli.")}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        pytest.param(["timeline", "--html", "/nowhere/at/all.html"], "no folder /nowhere/at", id="a page without a folder"),
+        pytest.param(["timeline", "--html", "/proc/a.html"], "page cannot be written", id="a page where none may be written"),
+        pytest.param(["whatif", "--queues", "latin"], "latin is not UTF-8 text", id="a queue file that is no text"),
+        pytest.param(["whatif", "--policy", "latin"], "latin is not UTF-8 text", id="a policy that is no text"),
+        pytest.param(["queue", "apply", "latin"], "latin is not UTF-8 text", id="queues that are no text"),
+        pytest.param(["endpoint", "call", "e", "--file", "latin"], "latin is not UTF-8 text", id="inputs that are no text"),
+        pytest.param(["replay", "--from", "5", "--to", "3"], "no cycle from 5 to 3", id="a replay that ends before it begins"),
+        pytest.param(["whatif", "--horizon", "0s", "--quota", "a=1"], "--horizon", id="a future of no length"),
+    ],
+)  # fmt: skip
+def test_files_and_spans_that_cannot_be(
+    words: list[str], says: str, helio: Helio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ForecastCalls, "timeline", lambda self, since: {"from": stamp(NOON), "to": stamp(NOON)})
+    Path("latin").write_bytes(b"caf\xe9")
+    told = helio(*words)
+    assert told.code == 2 and says in told.err and "Traceback" not in told.err
+
+
+def test_a_profile_where_no_folder_can_be_is_refused(
+    helio: Helio, environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    environ["HELIOSTAT_HOME"] = str(tmp_path / "file" / "home")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("hs_test\n"))
+    told = helio("login", "http://127.0.0.1:1", "--token-stdin")
+    assert told.code == 2 and "cannot be written" in told.err and "HELIOSTAT_HOME" in told.err
+
+
+def test_the_timeline_of_a_job_that_there_is_not(
+    busy: FakeServer, helio: Helio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ForecastCalls, "timeline", lambda self, since: {"from": stamp(NOON), "to": stamp(NOON)})
+    assert helio("timeline", "--job", "nope").code == 3
+    assert helio("timeline", "--job", "job-02").code == 0

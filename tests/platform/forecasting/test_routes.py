@@ -63,6 +63,9 @@ async def test_jobs_of_other_projects_have_no_name(house: House, client: httpx.A
     [
         pytest.param("POST", "/api/v1/whatif", {"cancel": []}, 503, "busy", id="no forecasting process yet"),
         pytest.param("POST", "/api/v1/whatif", {"horizon_s": 0}, 400, "invalid_request", id="no horizon"),
+        pytest.param(
+            "POST", "/api/v1/whatif", {"horizon_s": 0.0001}, 400, "invalid_request", id="a horizon of nothing"
+        ),
         pytest.param("POST", "/api/v1/whatif", {"colour": 1}, 400, "invalid_request", id="an unknown edit"),
         pytest.param("GET", "/api/v1/queues/nowhere/explanation", None, 404, "unknown_queue", id="an unknown queue"),
         pytest.param("GET", "/api/v1/timeline?from_ms=5&to_ms=5", None, 400, "bad_request", id="an empty window"),
@@ -117,6 +120,12 @@ async def test_the_administrator_sees_that_the_records_are_whole(house: House) -
     async with house.client("*/admin") as client:
         told = (await client.get("/api/v1/records")).json()
     assert [chain["first_broken"] for chain in told["chains"]] == [None, None] and told["contradiction"] is None
+
+
+async def test_a_replay_that_ends_before_it_begins_is_refused(house: House) -> None:
+    async with house.client("*/admin") as client:
+        answer = await client.post("/api/v1/replay?first=5&last=3")
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
 
 
 async def test_a_queue_is_explained(client: httpx.AsyncClient) -> None:
