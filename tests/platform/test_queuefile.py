@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from heliostat.queuefile import DEFAULT_TEXT, BadQueueFile, diff, parse
+from heliostat.queuefile import DEFAULT_TEXT, BadQueueFile, diff, doubts, parse, with_quotas
 from heliostat.queuefile.check import shown
 
 TREE = """\
@@ -214,3 +214,37 @@ def test_a_change_of_the_nodes_is_told() -> None:
     old = parse(QUEUE + "nodes: {big: {cpus: 4, max: 1}, old: {cpus: 4, max: 1}}")
     new = parse(QUEUE + "nodes: {big: {cpus: 4, max: 3}, new: {cpus: 4, max: 1}}")
     assert [str(change) for change in diff(old, new)] == ["~ nodes.big: max_nodes 1 -> 3", "+ nodes.new", "- nodes.old"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("queues: {a: {quota: {gpu: 4}}, b: {quota: {gpu: 4}}}", [], id="as much as there is"),
+        pytest.param("queues: {a: {quota: {gpu: 5}}, b: {quota: {gpu: 4}}}", ["gpu sum to 9 (a 5, b 4)"], id="more than that"),
+        pytest.param(
+            "queues: {a: {quota: {gpu: unlimited}}, b: {quota: {gpu: 1}}}", ["gpu sum to 9 (a unlimited, b 1)"],
+            id="all of it and one more",
+        ),
+        pytest.param(
+            "queues: {top: {}, a: {parent: top, quota: {gpu: 6}}, b: {parent: top, quota: {gpu: 3}}}", ["gpu sum to 9 (top 9)"],
+            id="children of a parent without a quota: the parent's sum",
+        ),
+        pytest.param(
+            "queues: {top: {quota: unlimited}, a: {parent: top, quota: {gpu: 6}}, b: {parent: top, quota: {gpu: 3}}}",
+            ["gpu sum to 9 (a 6, b 3)"], id="children of a parent that has everything",
+        ),
+        pytest.param("queues: {a: {quota: {cpu: 17}}}", ["cpu sum to 17 (a 17)"], id="CPUs"),
+        pytest.param("queues: {a: {quota: {h100: 1}}}", ["a: flavor h100 is on no node of this cluster"], id="a flavor of nobody"),
+    ],
+)  # fmt: skip
+def test_guarantees_that_cannot_be_kept_are_said(text: str, said: list[str]) -> None:
+    told = doubts(parse(text), {"gpu": 8_000, "cpu": 16_000})
+    assert len(told) == len(said) and all(words in line for words, line in zip(said, told, strict=True)), told
+    assert doubts(parse(text), {}) == [], "nothing is known while no node is there"
+
+
+def test_other_quotas_are_held_to_the_rules_of_the_file() -> None:
+    file = parse(TREE)
+    assert with_quotas(file, {"research": {"gpu": 5000}}).queues["research"].quota["gpu"] == 5000
+    with pytest.raises(BadQueueFile, match=r"production: quota of gpu \(7\) is above its own limit \(6\)"):
+        with_quotas(file, {"production": {"gpu": 7000}})

@@ -20,7 +20,9 @@ from heliostat.api.models import JobSubmission, Model
 from heliostat.api.problems import Problem
 from heliostat.forecasting import auditing, exporting, knowledge, replaying
 from heliostat.forecasting.answers import time_of
+from heliostat.forecasting.doubting import quota_doubts
 from heliostat.forecasting.timeline import timeline as spans_between
+from heliostat.queuefile import BadQueueFile, parse
 from heliostat.store import jobs
 from heliostat.submission import accept
 
@@ -49,13 +51,28 @@ class WhatIf(Model):
 async def whatif(asked: WhatIf, doors: TheDoors, caller: Caller) -> Json:
     """Who would start earlier or later, who would be evicted, and what it would cost. Nothing live is touched."""
     question = asked.model_dump(exclude={"job", "horizon_s"})
+    warnings = await run_in_threadpool(_doubts, doors, asked) if asked.quota or asked.queues else []
     for job_id in asked.cancel:
         doors.job(job_id, caller)
     if asked.job is not None:
         question["job"] = await _spec(doors, asked.job, caller)
     question |= {"ask": "whatif", "horizon_ms": int(1000 * asked.horizon_s)}
     told = await run_in_threadpool(doors.control.forecast, question, WHATIF_S)
+    told = {**told, "warnings": [*warnings, *told.get("warnings", ())]}
     return await run_in_threadpool(_for_eyes_of, doors, told, caller)
+
+
+def _doubts(doors: Doors, asked: WhatIf) -> list[str]:
+    """What `queue apply` would warn of; what it would refuse is refused here, too."""
+    in_force = doors.queue_file()
+    base = parse(asked.queues) if asked.queues else in_force
+    try:
+        return quota_doubts(asked.quota, asked.nodes, base, in_force, doors.capacity())
+    except BadQueueFile as error:
+        why = "; ".join(problem.text for problem in error.problems)
+        text = f"quota {', '.join(asked.quota)}: helio queue apply would refuse it: {why}."
+        remedy = "Change the quotas or limits that this names in the same question, or ask for less."
+        raise Problem(400, "bad_question", text, remedy) from error
 
 
 async def _spec(doors: Doors, submission: JobSubmission, caller: Principal) -> Json:

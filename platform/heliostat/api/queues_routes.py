@@ -15,7 +15,7 @@ from heliostat.api import models
 from heliostat.api.answers import PROBLEMS, answer
 from heliostat.api.doors import Caller, Doors, TheDoors, need, request_id
 from heliostat.api.problems import Problem
-from heliostat.queuefile import QueueFile, diff, parse
+from heliostat.queuefile import QueueFile, diff, doubts, parse
 from heliostat.store import audit, events, queuefiles
 from heliostat.store.tables import Job
 
@@ -27,8 +27,8 @@ YAML_BODY: dict[str, Any] = {  # Any: OpenAPI's own structure
 
 @router.get("", operation_id="list_queues")
 def list_queues(doors: TheDoors, _caller: Caller) -> dict[str, Any]:  # Any: JSON
-    """Every queue with its guarantee, limit and use."""
-    return {"items": doors.control.queue_usage()}
+    """Every queue with its guarantee, limit and use. `warnings`: what the file in force promises and the cluster cannot keep."""
+    return {"items": doors.control.queue_usage(), "warnings": doubts(doors.queue_file(), doors.capacity().amounts())}
 
 
 @router.get("/file", operation_id="get_queue_file", response_class=Response)
@@ -101,21 +101,7 @@ def _changes(doors: Doors, new: QueueFile) -> models.QueueDiff:
         models.QueueChange(queue=c.queue, what=c.what, field=c.field or c.what, old=c.old, new=c.new)
         for c in diff(old, new)
     ]
-    return models.QueueDiff(changes=changes, warnings=_warnings(doors, new), etag=new.etag)
-
-
-def _warnings(doors: Doors, new: QueueFile) -> list[str]:
-    """What is legal but surely not meant: flavors that the cluster does not have."""
-    known = {*doors.capacity().flavors, *new.pools, "cpu", "memory", "*"}
-    if not doors.capacity().nodes:
-        return []
-    named = {
-        (queue.name, key)
-        for queue in new.queues.values()
-        for part in (queue.quota, queue.limit, queue.lending_limit, queue.user_limit)
-        for key in part
-    }
-    return [f"{queue}: flavor {key} is on no node of this cluster" for queue, key in sorted(named) if key not in known]
+    return models.QueueDiff(changes=changes, warnings=doubts(new, doors.capacity().amounts()), etag=new.etag)
 
 
 def _check_match(if_match: str | None, old: QueueFile) -> None:

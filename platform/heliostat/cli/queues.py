@@ -29,8 +29,13 @@ queue.add_command(policy)
 @pass_app
 def list_queues(app: App, as_json: bool) -> None:
     """All queues: quota, limit, use, what runs and what waits."""
-    queues = app.client().queues()
-    show_json({"items": list(queues)}) if as_json else show(queue_table(queues, width()))
+    told = app.client().queue_document()
+    if as_json:
+        show_json(told)
+        return
+    show(queue_table(told["items"], width()))
+    for warning in told.get("warnings") or []:
+        hint(f"warning: {warning}")
 
 
 @queue.command("show")

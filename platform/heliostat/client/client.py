@@ -276,6 +276,10 @@ class Client:
         """All queues with quota, use and how many run and wait."""
         return Listing(self.caller.json("GET", "/queues")["items"], queue_table, "no queues")
 
+    def queue_document(self) -> dict[str, Any]:  # Any: JSON
+        """The queues (`items`) and what their file promises and the cluster cannot keep (`warnings`)."""
+        return cast("dict[str, Any]", self.caller.json("GET", "/queues"))
+
     def queue(self, name: str) -> QueueJson:
         for queue in self.queues():
             if queue.get("name") == name:

@@ -108,6 +108,7 @@ class Loop:
         self.cycles = 0
         self.trouble = ""
         self._answers: list[Asked | NodeAsked] = []
+        self._alarms: set[str] = set()
         self._build()
 
     def _build(self) -> None:
@@ -334,6 +335,7 @@ class Loop:
         began = time.perf_counter()
         plan = self.engine.decide(now_ms)
         self._log_cycle(plan, out, now_ms)
+        self._log_alarms(plan)
         self._dirty = False
         for decision in plan.decisions:
             self.desk.waiting.pop(decision.job_id, None)
@@ -344,6 +346,13 @@ class Loop:
             self.supply.look_again()
         took_ms = int((time.perf_counter() - began) * 1000)
         self._next_cycle_ms = now_ms + max(CYCLE_MS, 3 * took_ms)
+
+    def _log_alarms(self, plan: Plan) -> None:
+        """Each alarm of the scheduler once: the same one is in every cycle."""
+        for text in dict.fromkeys(plan.alarms):
+            if text not in self._alarms:
+                self._alarms.add(text)
+                self.parts.log("warning", "quotas_scaled", {"text": text})
 
     def _log_cycle(self, plan: Plan, out: Outbox, now_ms: int) -> None:
         self.cycles += 1

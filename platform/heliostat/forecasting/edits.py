@@ -80,6 +80,25 @@ def _nodes(engine: Engine, text: str) -> list[Event]:
     return whatif.add_nodes(engine, count, match["flavor"], int(match["gpus"] or DEFAULT_GPUS))
 
 
+def doubts(engine: Engine, asked: dict[str, Any]) -> list[str]:  # Any: JSON
+    """Nodes of a flavor that nobody has today are a fair idea, but perhaps a slip: who could use them."""
+    state = engine.state
+    known = {rec.spec.flavor for rec in state.book.nodes.values()} | set(state.node_pools)
+    told = []
+    for text in asked.get("nodes") or ():
+        match = NODES.match(str(text))
+        if match is None or match["flavor"] in known:
+            continue
+        waiting = [state.book.jobs[job_id].spec for job_id in state.waiting.keys]
+        may = sum(not spec.flavors or match["flavor"] in spec.flavors for spec in waiting)
+        naming = sum(match["flavor"] in spec.flavors for spec in waiting)
+        use = f"{may} of {len(waiting)} waiting jobs may use it, {naming} ask for it by name"
+        told.append(
+            f"nodes {text}: no node has flavor {match['flavor']} today; {use if may else 'no waiting job asks for it'}"
+        )
+    return told
+
+
 def _yaml(value: object) -> str:
     """As somebody would write it in the file."""
     return str(value).lower() if isinstance(value, bool) else repr(value)

@@ -136,7 +136,8 @@ def whatif(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:
     told = bands(pairs) if len(pairs) >= FEWEST else {}
     sure = held_share(len(pairs)) if told else None
     unknown = unknown_runtimes(engine, known.lengths)
-    return {**answers.of_verdict(verdict, told, sure, now_ms, time.monotonic() - began), "unknown_runtimes": unknown}
+    answer = answers.of_verdict(verdict, told, sure, now_ms, time.monotonic() - began)
+    return {**answer, "unknown_runtimes": unknown, "warnings": edits.doubts(engine, asked)}
 
 
 def plan(engine: Engine, known: Known, asked: Json, now_ms: int) -> Json:

@@ -138,6 +138,21 @@ def pool_finding(pool: dict[str, Any]) -> Finding:  # Any: JSON
     return Finding("nodes", "warn", text, fix)
 
 
+def _quotas(scene: Scene) -> Iterable[Finding]:
+    """Guarantees that the cluster cannot keep."""
+    path = scene.settings.admin_token_path
+    if scene.control is None or not path.is_file():
+        return
+    told = control_plane.get(scene.control, "/api/v1/queues", path.read_text(encoding="utf-8").strip())
+    yield from quota_findings((told or {}).get("warnings") or [])
+
+
+def quota_findings(warnings: list[str]) -> list[Finding]:
+    """One line for each promise of the queue file that cannot be kept."""
+    fix = "helio queue show > queues.yaml, lower the quotas or add nodes, then: helio queue apply queues.yaml"
+    return [Finding("quotas", "warn", text, fix) for text in warnings]
+
+
 def _listeners(scene: Scene) -> Iterable[Finding]:
     """Every port of ours that other machines can reach, and every port that is ours on loopback, in one line."""
     mine = [listener for listener in ports.listeners() if listener.pid in scene.pids]
@@ -243,6 +258,7 @@ CHECKS: tuple[Callable[[Scene], Iterable[Finding]], ...] = (
     _token_mode,
     _control,
     _pools,
+    _quotas,
     _listeners,
     _space,
     _telemetry,

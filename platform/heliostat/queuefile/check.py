@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import TypeVar
 
@@ -49,6 +50,18 @@ queues:
 def parse(text: str) -> QueueFile:
     """The queue file that `text` is, or BadQueueFile with every problem and its line."""
     return Check().file(text)
+
+
+def with_quotas(file: QueueFile, changes: Mapping[str, Mapping[str, int]]) -> QueueFile:
+    """The file with other quotas (of known queues, by resource), or BadQueueFile with what is wrong between the queues then."""
+    queues = dict(file.queues)
+    for name, amounts in changes.items():
+        queues[name] = replace(queues[name], quota={**queues[name].quota, **amounts})
+    check = Check()
+    check.sums(queues)
+    if check.problems:
+        raise BadQueueFile(sorted(check.problems, key=lambda problem: problem.line))
+    return replace(file, queues=queues)
 
 
 class Check:

@@ -60,6 +60,7 @@ def whatif_text(told: Json, now: datetime, width: int = 0, most: int = SHOWN) ->
         f"evicted: {len(evicted)} more, {len(spared)} fewer; cost: {cost.get('restart_gpu_hours', 0)} GPU-hours of repeated work, "
         f"{cost.get('delivered_gpu_hours', 0):+} GPU-hours delivered"
     )
+    lines += [f"warning: {text}" for text in told.get("warnings") or ()]
     if rows:
         share = told.get("band_share")
         shown = [

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from heliostat_scheduler.core.model import CPU, MEMORY
+
 from heliostat.queuefile.pools import Pool
 
 GONE = ("lost", "down", "let_go")
@@ -33,6 +35,14 @@ class Capacity:
     @property
     def flavors(self) -> tuple[str, ...]:
         return tuple(sorted({node.flavor for node in self.nodes if node.slots}))
+
+    def amounts(self) -> dict[str, int]:
+        """All of it by key, as queues count: flavors and `cpu` in milli-units, `memory` in bytes. Empty while no node is known."""
+        if not self.nodes:
+            return {}
+        found = {name: 1000 * self.gpus(name) for name in self.flavors}
+        cpu, memory = sum(node.cpu_milli for node in self.nodes), sum(node.memory_bytes for node in self.nodes)
+        return {**found, CPU: cpu, **({MEMORY: memory} if memory else {})}
 
     def gpus(self, flavor: str = "") -> int:
         """Slots in the cluster (of one flavor)."""

@@ -58,6 +58,7 @@ class FakeServer:
         self.packages: dict[str, bytes] = {}
         self.tokens: dict[str, dict[str, Any]] = {}
         self.events: list[dict[str, Any]] = []
+        self.warnings: list[str] = []
         self.queue_file = QUEUES_YAML
         self.requests: list[Request] = []
         self.failures: list[Callable[[], Response]] = []
@@ -254,7 +255,7 @@ class FakeServer:
              "running": 1, "waiting": 2, **gpu},
             {"name": "research", "parent": "root", "quota": {"gpu": 4}, "limit": {"gpu": 8}, "used": {"gpu": 3}, "borrowed": {"gpu": 0},
              "priority": 0, "running": 1, "waiting": 2, **gpu},
-        ]})  # fmt: skip
+        ], "warnings": self.warnings})  # fmt: skip
 
     def _file(self, request: Request, query: dict[str, list[str]]) -> Response:
         headers = {

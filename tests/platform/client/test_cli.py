@@ -225,6 +225,9 @@ def test_queues(server: FakeServer, helio: Helio, tmp_path: Path) -> None:
         "root            -      -  gpu 3         -     gpu 4        1        2\n"
         "  research  gpu 4  gpu 8  gpu 3         0     gpu 4        1        2\n"
     )
+    assert helio("queue", "ls").err == ""
+    server.warnings = ["quotas of gpu sum to 12, the cluster has 4"]
+    assert "warning: quotas of gpu sum to 12" in helio("queue", "ls").err
     assert helio("queue", "show").out == "queues:\n  - name: default\n"
     assert "no job waits here" in helio("queue", "show", "research").out
     assert helio("queue", "show", "nowhere").code == 3

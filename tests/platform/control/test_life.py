@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from heliostat.control.messages import QueuesTold
+from heliostat.store import queuefiles
 from heliostat_scheduler.core.reasons import ReasonCode
 from heliostat_scheduler.live.fake_cluster import Program
 
@@ -67,3 +69,14 @@ def test_who_waits_for_a_job_that_did_not_succeed_waits_whenever_it_came(plant: 
             assert plant.state(job) == "queued"
             why = plant.loop.engine.reason(job)
             assert why is not None and why.code is ReasonCode.DEPENDENCY_WAIT and why.fact("outcome") == "failed"
+
+
+def test_guarantees_above_the_cluster_are_logged_once(plant: Plant) -> None:
+    text = "queues: {default: {quota: {gpu: 2}}, other: {quota: {gpu: 1}}}"
+    plant.store.write(lambda session: queuefiles.put(session, text, actor="ann", now_ms=plant.cluster.now_ms))
+    plant.inbox.post(QueuesTold())
+    plant.submit("c1", work=Program(runs_ms=500))
+    plant.submit("c2", gpus=2, work=Program(runs_ms=500))
+    plant.until(lambda: plant.state("c2") == "succeeded", "c2 to succeed")
+    told = [fields["text"] for level, event, fields in plant.logged if (level, event) == ("warning", "quotas_scaled")]
+    assert told == ["quotas of gpu sum to 3000, the cluster has 2000: scaled in proportion"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from heliostat.forecasting.edits import events_of
+from heliostat.forecasting.edits import doubts, events_of
 from heliostat.forecasting.questions import Known, _for_submission, plan, refresh
 from heliostat_scheduler.core import codec
 from heliostat_scheduler.core.engine import Engine
@@ -71,6 +71,28 @@ def test_a_job_behind_one_that_failed_is_told_no_time() -> None:
 def test_a_quota_may_name_a_flavor_of_nodes_to_come() -> None:
     asked = {"quota": ["q=8:h200"], "nodes": ["+1xh200:8"]}
     assert len(events_of(cluster(), asked, ("gpu",))) == 2
+
+
+@pytest.mark.parametrize(
+    ("nodes", "says"),
+    [
+        pytest.param("+1xgpu:4", [], id="a flavor that there is"),
+        pytest.param(
+            "+2xnope", ["no node has flavor nope today; no waiting job asks for it"], id="nobody waits for it"
+        ),
+    ],
+)
+def test_nodes_of_a_flavor_that_nobody_has_are_doubted(nodes: str, says: list[str]) -> None:
+    assert [text.split(": ")[1] for text in doubts(cluster(job("runs"), job("waits")), {"nodes": [nodes]})] == says
+
+
+def test_who_may_use_nodes_of_a_new_flavor_is_counted() -> None:
+    spec = job("waits-for-any").job
+    free = JobSubmitted(replace(spec, flavors=()))
+    named = JobSubmitted(replace(spec, id="named", flavors=("nope",)))
+    engine = cluster(job("runs"), job("waits"), free, named)
+    (told,) = doubts(engine, {"nodes": ["+1xnope:2"]})
+    assert told.endswith("no node has flavor nope today; 2 of 3 waiting jobs may use it, 1 ask for it by name")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ from heliostat.forecasting.keeping import keep
 from heliostat.forecasting.link import Eta
 
 from tests.platform.conftest import House
+from tests.platform.fake_control import node
 
 ANSWER = {
     "rows": [{"job": "theirs", "queue": "research", "before": None, "after": None, "by_s": None, "change": "later"}],
@@ -46,6 +48,64 @@ async def test_a_new_job_is_checked_like_a_submission(house: House, client: http
     assert fine.status_code == 200 and house.control.questions[0]["job"]["min_tasks"] == 2
     refused = await client.post("/api/v1/whatif", json={"job": {"command": ["true"], "gpus": 2, "queue": "nowhere"}})
     assert refused.status_code >= 400 and refused.json()["code"] == "unknown_queue"
+
+
+TREE = """\
+default: research
+queues:
+  company: {quota: {gpu: 4}}
+  research: {parent: company, quota: {gpu: 3}}
+  ops: {parent: company, quota: {gpu: 1}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("quota", "says"),
+    [
+        pytest.param(
+            ["research=99"],
+            "company: sum of its children's quotas of gpu (100) is above its own quota (4)",
+            id="a child",
+        ),
+        pytest.param(
+            ["company=1"], "company: sum of its children's quotas of gpu (4) is above its own quota (1)", id="a parent"
+        ),
+    ],
+)
+async def test_quotas_that_could_never_be_applied_are_refused_as_by_apply(
+    house: House, quota: list[str], says: str
+) -> None:
+    house.control.forecasts = {"rows": [], "evicted": [], "spared": []}
+    name, gpus = quota[0].split("=")
+    changed = "\n".join(
+        re.sub(r"gpu: \d+", f"gpu: {gpus}", line) if line.startswith(f"  {name}:") else line
+        for line in TREE.splitlines()
+    )
+    async with house.client("*/admin") as root:
+        assert (await root.put("/api/v1/queues/file", content=TREE, headers={"If-Match": "*"})).status_code == 200
+        applied = (await root.post("/api/v1/queues/file/diff", content=changed)).json()
+        asked = await root.post("/api/v1/whatif", json={"quota": quota})
+        both = await root.post("/api/v1/whatif", json={"quota": ["company=9", "research=8"]})
+    assert [error["detail"] for error in applied["errors"]] == [says]
+    assert (asked.status_code, asked.json()["code"]) == (400, "bad_question") and says in asked.json()["detail"]
+    assert both.status_code == 200, "together they could be applied"
+    assert house.control.questions[-1]["quota"] == ["company=9", "research=8"] and len(house.control.questions) == 1
+
+
+async def test_quotas_above_the_cluster_are_warned_of_as_by_apply(house: House) -> None:
+    house.control.forecasts = {"rows": [], "evicted": [], "spared": [], "warnings": ["from the engine"]}
+    house.control.nodes = [node("n", 4, cpus=8)]
+    async with house.client("*/admin") as root:
+        fine = (await root.post("/api/v1/whatif", json={"quota": ["research=2"]})).json()["warnings"]
+        more = (await root.post("/api/v1/whatif", json={"quota": ["research=99"]})).json()["warnings"]
+        nodes = {"quota": ["research=99"], "nodes": ["+100xgpu:1"]}
+        with_nodes = (await root.post("/api/v1/whatif", json=nodes)).json()["warnings"]
+        text = (await root.get("/api/v1/queues/file")).text.replace("gpu: 4", "gpu: 99")
+        applied = (await root.post("/api/v1/queues/file/diff", content=text)).json()["warnings"]
+        queues = (await root.get("/api/v1/queues")).json()["warnings"]
+    assert fine == with_nodes == ["from the engine"]
+    assert more == [*applied, "from the engine"] and "(research 99, production 2), the cluster has 4" in applied[0]
+    assert "(research 4, production 2), the cluster has 4" in queues[0] and "in proportion" in queues[0]
 
 
 async def test_jobs_of_other_projects_have_no_name(house: House, client: httpx.AsyncClient) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from heliostat.local.doctor import pool_finding
+from heliostat.local.doctor import pool_finding, quota_findings
 from heliostat.render.cluster import node_table, pool_lines
 from heliostat.wire.shapes import PoolJson
 
@@ -57,3 +57,10 @@ def test_doctor_says_where_nodes_do_not_come() -> None:
     assert (asked.status, asked.text) == ("ok", "2 of at most 8 nodes of flavor a10g are there, 2 asked for")
     assert late.status == "warn" and "1 more did not come (asked 3 times)" in late.text
     assert "heliostat/flavor: a10g" in late.fix
+
+
+def test_doctor_says_which_guarantees_cannot_be_kept() -> None:
+    assert quota_findings([]) == []
+    (found,) = quota_findings(["quotas of gpu sum to 6"])
+    assert (found.check, found.status, found.text) == ("quotas", "warn", "quotas of gpu sum to 6")
+    assert "helio queue apply" in found.fix
