@@ -94,6 +94,15 @@ BAD: list[tuple[str, dict[str, Any], int, str, str]] = [
         "never_fits",
         "4 GPUs",
     ),
+    (
+        "non-preemptible beyond the guarantee, where it could borrow",
+        {"kind": "ray", "gpus": 5, "preemptibility": "non-preemptible"},
+        422,
+        "never_fits",
+        "--preemptibility preemptible",
+    ),
+    ("more CPUs than a node: the option", {"gpus": 0, "cpus": 5}, 422, "never_fits", "--cpus 4 (cpus=4)"),
+    ("more memory than a node: the option", {"gpus": 0, "memory_bytes": 2**40}, 422, "never_fits", "--memory 8GiB"),
     ("more CPUs than a slot", {"cpus": 3}, 422, "never_fits", "cpus=1"),
     ("more CPUs than a node", {"gpus": 0, "cpus": 5}, 422, "never_fits", "4 CPUs"),
     ("more memory than a node", {"gpus": 0, "memory_bytes": 2**40}, 422, "never_fits", "8GiB"),
@@ -168,6 +177,30 @@ async def test_never_fits_names_the_largest_request_and_that_one_is_accepted(
     assert refused["largest"] == {"gpus": 6.0}
     accepted = await client.post("/api/v1/jobs", json=body(kind="ray", gpus=refused["largest"]["gpus"]))
     assert accepted.status_code == 201
+
+
+BURST = """\
+default: burst
+queues:
+  burst: {}
+  team: {quota: {gpu: 4}}
+  closed: {limit: {gpu: 0}}
+"""
+
+
+async def test_fixed_work_where_nothing_is_guaranteed_is_offered_every_way_out(house: House, body: Body) -> None:
+    async with house.client("*/admin") as root:
+        assert (await root.put("/api/v1/queues/file", content=BURST, headers={"If-Match": "*"})).status_code == 200
+        asked = body(kind="ray", gpus=2, preemptibility="non-preemptible")
+        told = (await root.post("/api/v1/jobs?plan=true", json=asked)).json()
+        assert told["remedy"] == (
+            "Make it preemptible, then it may borrow: --preemptibility preemptible (preemptibility='preemptible'); "
+            "or choose another queue: --queue team."
+        )
+        for change in ({"preemptibility": "preemptible"}, {"queue": "team"}):
+            assert (await root.post("/api/v1/jobs?plan=true", json={**asked, **change})).status_code == 200
+        nowhere = (await root.post("/api/v1/jobs", json=body(kind="ray", gpus=99, queue="closed"))).json()
+        assert nowhere["remedy"] == "No GPU request fits there, nor in another queue."
 
 
 async def test_a_queue_that_the_token_may_not_use_names_the_rule(house: House, body: Body) -> None:
@@ -256,6 +289,18 @@ class TestChanges:
             50,
         )
         assert house.control.calls[-1] == ("changed", job["id"])
+
+    async def test_a_waiting_job_becomes_preemptible_and_may_borrow_then(
+        self, house: House, client: httpx.AsyncClient, body: Body
+    ) -> None:
+        asked = body(kind="ray", gpus=4, preemptibility="non-preemptible")
+        path = f"/api/v1/jobs/{(await client.post('/api/v1/jobs', json=asked)).json()['id']}"
+        assert (await client.patch(path, json={"gpus": 5})).json()["code"] == "never_fits"
+        changed = await client.patch(path, json={"gpus": 5, "preemptibility": "preemptible"})
+        assert (changed.status_code, changed.json()["preemptibility"]) == (200, "preemptible")
+        assert (await client.patch(path, json={"preemptibility": "perhaps"})).json()["code"] == "bad_request"
+        with house.store.read() as session:
+            assert jobs.core_spec(jobs.get(session, path.split("/")[-1])).preemptibility == "preemptible"
 
     async def test_the_checks_are_those_of_the_door(self, client: httpx.AsyncClient, body: Body) -> None:
         job = (await client.post("/api/v1/jobs", json=body())).json()

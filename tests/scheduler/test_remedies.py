@@ -27,8 +27,23 @@ from heliostat_scheduler.core import (
 from heliostat_scheduler.core import events as ev
 
 from tests.scheduler.typed import starts, typed
-from tests.scheduler.waiting import APPLY, CODE, ME, WAIT, Build, Row, failed_start, fixed, me, runs, waits, world
-from tests.scheduler.world import World, job, node
+from tests.scheduler.waiting import (
+    APPLY,
+    CODE,
+    ME,
+    WAIT,
+    Build,
+    Row,
+    cpu_job,
+    cpu_world,
+    failed_start,
+    fixed,
+    me,
+    runs,
+    waits,
+    world,
+)  # fmt: skip
+from tests.scheduler.world import FIXED, World, job, node, queue
 
 
 def told(made: World) -> Explanation:
@@ -210,3 +225,21 @@ def test_an_added_node_is_named_last_and_has_no_command() -> None:
     remedies: tuple[Remedy, ...] = told(waits(runs(world(), fixed("a", 4)), me())).remedies
     assert [remedy.action for remedy in remedies] == ["cancel_other", "add_nodes", "wait"]
     assert remedies[1].command == ""
+
+
+@pytest.mark.parametrize(
+    ("made", "command"),
+    [
+        pytest.param(
+            lambda: waits(world(queue("default", 0), queue("other", 2)), me(2, preemptibility=FIXED)),
+            "helio edit me --preemptibility preemptible", id="nothing is guaranteed to fixed work",
+        ),
+        pytest.param(lambda: waits(cpu_world(8, limit=5), cpu_job(ME, 7)), "helio edit me --cpus 5", id="a limit of CPUs"),
+        pytest.param(
+            lambda: waits(runs(cpu_world(4), cpu_job("a", 4, preemptibility=FIXED)), cpu_job(ME, 16)),
+            "helio edit me --cpus 4 && helio cancel a", id="more CPUs than a node that is taken",
+        ),
+    ],
+)  # fmt: skip
+def test_what_never_fits_is_offered_the_least_change(made: Build, command: str) -> None:
+    assert told(made()).remedies[0].command == command

@@ -11,6 +11,7 @@ from heliostat.cli.submit import priority_value
 from heliostat.client.asking import gpu_fields, memory_bytes
 from heliostat_scheduler.core import PRIORITY_CLASSES, JobSpec, Preempt, Resize, Start, Stop
 from heliostat_scheduler.core import events as ev
+from heliostat_scheduler.core.model import Preemptibility
 
 from tests.scheduler.world import World
 
@@ -58,6 +59,8 @@ def _edit(made: World, given: dict[str, object]) -> None:
         spec = replace(spec, queue=asked["queue"])
     if "flavor" in asked:
         spec = replace(spec, flavors=(asked["flavor"],))
+    if "preemptibility" in asked:
+        spec = replace(spec, preemptibility=Preemptibility(asked["preemptibility"]))
     if "no_after" in asked:
         spec = replace(spec, dependencies=())
     if "cpus" in asked:

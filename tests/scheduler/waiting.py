@@ -25,8 +25,9 @@ def world(*queues: QueueSpec, gpus: tuple[int, ...] = (4,), policy: Policy = CAL
     return World(made, list(queues) or None, policy, at=1_000)
 
 
-def cpu_world(cpus: int, gib: int = 0) -> World:
-    spec = QueueSpec("default", quota=(("cpu", -1), ("memory", -1)))
+def cpu_world(cpus: int, gib: int = 0, limit: int = -1) -> World:
+    bound = () if limit < 0 else (("cpu", limit * 1000),)
+    spec = QueueSpec("default", quota=(("cpu", -1), ("memory", -1)), limit=bound)
     return World([node("n0", 0, cpu_milli=cpus * 1000, memory_bytes=gib * GIB)], [spec], CALM, at=1_000)
 
 
@@ -168,6 +169,13 @@ APPLY: list[Row] = [
      lambda: waits(world(queue("default", 0, limit=0), queue("other", 4)), me())),
     ("a range above the cluster", CODE.NEVER_FITS, lambda: waits(world(), me(5, max_tasks=8))),
     ("more CPUs than any node has: as many as the largest has", CODE.NEVER_FITS, lambda: waits(cpu_world(4), cpu_job(ME, 16))),
+    ("more CPUs than the limit: the limit", CODE.NEVER_FITS, lambda: waits(cpu_world(8, limit=5), cpu_job(ME, 7))),
+    ("more CPUs than any node has, and it is taken for good: fewer, and somebody's end", CODE.NEVER_FITS,
+     lambda: waits(runs(cpu_world(4), cpu_job("a", 4, preemptibility=FIXED)), cpu_job(ME, 16))),
+    ("fixed work where nothing is guaranteed: preemptible", CODE.NEVER_FITS,
+     lambda: waits(world(queue("default", 0), queue("other", 2)), me(2, preemptibility=FIXED))),
+    ("fixed work where nothing is guaranteed and all is taken: preemptible, and a higher class", CODE.NEVER_FITS,
+     lambda: waits(runs(world(queue("default", 0), queue("other", 2)), job("a", 4)), me(2, preemptibility=FIXED))),
     ("more memory than any node has: as much as the largest has", CODE.NEVER_FITS,
      lambda: waits(cpu_world(4, 8), cpu_job(ME, 1, 16))),
 
@@ -208,8 +216,10 @@ APPLY: list[Row] = [
      lambda: waits(runs(world(queue("default", 2), queue("other", 2)), job("a", preemptibility=SEMI)), me(2, preemptibility=SEMI))),
     ("the quota is used up: a queue with quota", CODE.QUOTA_EXHAUSTED,
      lambda: waits(runs(world(queue("default", 2), queue("other", 2)), fixed("a", 2)), me(preemptibility=FIXED))),
-    ("the only quota is used up: the end of who holds it", CODE.QUOTA_EXHAUSTED,
+    ("the only quota is used up: preemptible, it may borrow", CODE.QUOTA_EXHAUSTED,
      lambda: waits(runs(world(queue("default", 2)), fixed("a"), fixed("b")), me(preemptibility=FIXED))),
+    ("the only quota is used up and all else, too: the end of who holds it", CODE.QUOTA_EXHAUSTED,
+     lambda: waits(runs(world(queue("default", 2), gpus=(2,)), fixed("a"), fixed("b")), me(preemptibility=FIXED))),
 
     ("a lender lends no more: less", CODE.BORROW_BLOCKED, lambda: waits(lending(), me(2))),
     ("a lender lends nothing: its own queue", CODE.BORROW_BLOCKED,

@@ -16,7 +16,7 @@ from heliostat.store.tables import Job
 from heliostat.submission import Asked, accept
 
 SHAPE_FIELDS = ("min_tasks", "max_tasks", "gpu_milli", "cpu_milli", "memory_bytes")
-CHANGEABLE = ("queue", "priority", "priority_class", "flavor", "dependencies", *SHAPE_FIELDS)
+CHANGEABLE = ("queue", "priority", "priority_class", "preemptibility", "flavor", "dependencies", *SHAPE_FIELDS)
 
 
 def change_job(doors: Doors, row: Job, change: models.JobChange, caller: Principal, rid: str) -> None:

@@ -51,6 +51,7 @@ class JobChange(Model):
     flavor: str | None = None
     cpus: float | None = None
     memory_bytes: int | None = None
+    preemptibility: str | None = None
     after: list[str] | None = None
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from heliostat.cli.app import App, hint, json_option, pass_app, show, show_json
-from heliostat.cli.submit import priority_value
+from heliostat.cli.submit import PREEMPTIBILITY, priority_value
 from heliostat.render.explain import endpoint_text, explanation_text, queue_text, remedies_text
 from heliostat.render.jobs import job_line
 
@@ -98,6 +98,7 @@ def priority(app: App, job: str, priority: str, as_json: bool) -> None:
 @click.option("--flavor", metavar="NAME", help="Kind of hardware.")
 @click.option("--queue", metavar="NAME", help="Queue to wait in.")
 @click.option("--priority", metavar="CLASS|N", help="low, normal, high, critical, or a number.")
+@click.option("--preemptibility", type=click.Choice(PREEMPTIBILITY), help="Whether the job may be stopped for others.")
 @click.option("--no-after", is_flag=True, help="Wait for no other job any more.")
 @json_option
 @pass_app

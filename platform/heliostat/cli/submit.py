@@ -16,6 +16,7 @@ from heliostat.wire.errors import ExitCode
 if TYPE_CHECKING:
     from heliostat.client.job import Job
 
+PREEMPTIBILITY = ["preemptible", "semi-preemptible", "non-preemptible"]
 EXAMPLE = "helio submit --gpus 2 --queue research -- python train.py"
 
 
@@ -28,7 +29,7 @@ EXAMPLE = "helio submit --gpus 2 --queue research -- python train.py"
 @click.option("--nodes", type=int, metavar="N", help="One process on each of N nodes.")
 @click.option("--queue", metavar="NAME", help="Queue to wait in.")
 @click.option("--priority", metavar="CLASS|N", help="low, normal, high, critical, or a number.")
-@click.option("--preemptibility", type=click.Choice(["preemptible", "semi-preemptible", "non-preemptible"]))
+@click.option("--preemptibility", type=click.Choice(PREEMPTIBILITY))
 @click.option("--project", metavar="NAME", help="Project that owns the job.")
 @click.option("--name", metavar="TEXT", help="A name for people.")
 @click.option("--kind", type=click.Choice(["command", "ray"]), default="command", show_default=True,

@@ -211,11 +211,13 @@ class Job:
         flavor: str | None = None,
         cpus: float | None = None,
         memory: int | str | None = None,
+        preemptibility: str | None = None,
         after: Sequence[str] | None = None,
     ) -> Self:
         """Change a waiting job; its priority may change at any time. after: of the jobs it waits for, those that stay (`[]`: none)."""
         asked: dict[str, object] = {"priority": priority, "queue": queue, "flavor": flavor, "cpus": cpus}
-        asked |= {"memory_bytes": memory_bytes(memory), "after": None if after is None else list(after)}
+        asked |= {"preemptibility": preemptibility, "memory_bytes": memory_bytes(memory)}
+        asked |= {"after": None if after is None else list(after)}
         changes = {key: value for key, value in {**asked, **gpu_fields(gpus)}.items() if value is not None}
         return self._take(self._client.caller.json("PATCH", self._path(), changes))
 

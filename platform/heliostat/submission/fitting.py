@@ -46,14 +46,49 @@ def _gpus(
                 f"the job needs {_n(shape.min_gpu_milli)} GPUs and the cluster has none", 0, "Submit it without GPUs."
             )
         return
-    milli, why = max(rooms, key=lambda room: float("inf") if room[0] == UNLIMITED else room[0])
+    milli, why = _most(rooms)
     if milli == UNLIMITED or shape.min_gpu_milli <= milli:
         return
     largest = milli // shape.gpu_milli * shape.gpu_milli
-    remedy = f"The largest request that fits is {_n(largest)} GPUs: submit again with --gpus {_n(largest)} (gpus={_n(largest)})."
-    if largest == 0:
-        remedy = "No GPU request fits there; choose another queue."
+    ways = []
+    if largest:
+        ways.append(
+            f"ask for {_n(largest)} GPUs, the largest request that fits: --gpus {_n(largest)} (gpus={_n(largest)})"
+        )
+    if preemptibility == "non-preemptible":
+        borrows, _ = _most([_room(name, queue, file, capacity, one_node, "preemptible") for name in flavors])
+        if borrows == UNLIMITED or borrows >= shape.min_gpu_milli:
+            ways.append(
+                "make it preemptible, then it may borrow: --preemptibility preemptible (preemptibility='preemptible')"
+            )
+    if not largest:
+        named = _other_queues(shape, queue, file, flavors, capacity, one_node, preemptibility)
+        ways += [f"choose another queue: --queue {named[0]}"] if named else []
+    remedy = "; or ".join(ways) or "no GPU request fits there, nor in another queue"
+    remedy = f"{remedy[0].upper()}{remedy[1:]}."
     raise _never(f"the job needs {_n(shape.min_gpu_milli)} GPUs and {why}", largest, remedy)
+
+
+def _most(rooms: list[tuple[int, str]]) -> tuple[int, str]:
+    return max(rooms, key=lambda room: float("inf") if room[0] == UNLIMITED else room[0])
+
+
+def _other_queues(
+    shape: Shape,
+    queue: str,
+    file: QueueFile,
+    flavors: tuple[str, ...],
+    capacity: Capacity,
+    one_node: bool,
+    preemptibility: str,
+) -> list[str]:
+    """Leaves in which the request fits as it is."""
+    found = []
+    for name in file.leaves():
+        most, _ = _most([_room(flavor, name, file, capacity, one_node, preemptibility) for flavor in flavors])
+        if name != queue and (most == UNLIMITED or most >= shape.min_gpu_milli):
+            found.append(name)
+    return found
 
 
 def _room(
@@ -86,14 +121,14 @@ def _slot_share(shape: Shape, flavor: str, capacity: Capacity) -> None:
         raise _never(
             f"each task asks for {_n(shape.cpu_milli)} CPUs beside its GPU, and no slot has more than {_n(cpu)}",
             None,
-            f"Ask for cpus={_n(cpu)} or less, or leave it out: a task then gets its slot's share.",
+            f"Ask for --cpus {_n(cpu)} (cpus={_n(cpu)}) or less, or leave it out: a task then gets its slot's share.",
             {"cpus": cpu / 1000},
         )
     if memory and shape.memory_bytes > memory:
         raise _never(
-            f"each task asks for {shape.memory_bytes} bytes of memory, and no slot has more than {memory}",
+            f"each task asks for {shown(MEMORY, shape.memory_bytes)} of memory, and no slot has more than {shown(MEMORY, memory)}",
             None,
-            f"Ask for memory_bytes={memory} or less.",
+            f"Ask for --memory {shown(MEMORY, memory)} (memory_bytes={memory}) or less.",
             {"memory_bytes": memory},
         )
 
@@ -115,10 +150,11 @@ def _cpus(shape: Shape, queue: str, file: QueueFile, capacity: Capacity) -> None
         if bound != UNLIMITED and asked > bound:
             unit = "CPUs" if key == CPU else "of memory"
             name = "cpus" if key == CPU else "memory_bytes"
+            option, given = ("cpus", shown(key, bound)) if key == CPU else ("memory", str(bound))
             raise _never(
                 f"the job needs {shown(key, asked)} {unit} and {why}",
                 None,
-                f"The largest request that fits is {shown(key, bound)} {unit}.",
+                f"The largest request that fits is {shown(key, bound)} {unit}: --{option} {shown(key, bound)} ({name}={given}).",
                 {name: bound / 1000 if key == CPU else bound},
             )
 

@@ -29,10 +29,13 @@ def edit_command(old: JobSpec, new: JobSpec) -> tuple[str, str]:
         words.append(f"move it to queue {new.queue}")
     if old.priority != new.priority:
         name = _class(new.priority)
-        if not options:
+        if not options and old.preemptibility == new.preemptibility:
             return f"helio priority {new.id} {name}", f"give it class {name}"
         options.append(f"--priority {name}")
         words.append(f"give it class {name}")
+    if old.preemptibility != new.preemptibility:
+        options.append(f"--preemptibility {new.preemptibility.value}")
+        words.append(f"make it {new.preemptibility.value}")
     if old.dependencies != new.dependencies:
         options.append("--no-after")
         words.append("let it wait for no other job")

@@ -7,7 +7,7 @@ of ideas is bounded, so an explanation costs a bounded number of cycles.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from heliostat_scheduler.core.editing import edit_command, sized
 from heliostat_scheduler.core.explain import Explanation, checks_of, headroom, holders_of, never_fits_tasks
 from heliostat_scheduler.core.judge import candidate_flavors as flavors_to_try
 from heliostat_scheduler.core.judge import room_in, rule_reason, structural_reason
-from heliostat_scheduler.core.model import PRIORITY_CLASSES, JobSpec, NodeSpec, SlotSpec
+from heliostat_scheduler.core.model import PRIORITY_CLASSES, JobSpec, NodeSpec, Preemptibility, SlotSpec
 from heliostat_scheduler.core.reasons import Reason, ReasonCode, Remedy, RemedyKind, amount, decimal, sentence
 from heliostat_scheduler.core.tree import QueueNode
 from heliostat_scheduler.core.trial import TIME_CODES, Bench, Passed, losers, pass_time
@@ -29,6 +29,7 @@ MAX_QUEUES = 6
 MAX_OTHERS = 4
 MAX_FLAVORS = 4
 MAX_COMBINED = 12
+ABOVE_QUOTA = frozenset({ReasonCode.NEVER_FITS, ReasonCode.QUOTA_EXHAUSTED})
 STRUCTURAL = frozenset({ReasonCode.NEVER_FITS, ReasonCode.FLAVOR_MISMATCH})
 
 
@@ -115,6 +116,7 @@ class _Ideas:
     def _own_changes(self) -> Iterator[Remedy]:
         if self.why.code is ReasonCode.NEVER_FITS:
             yield from self._largest_that_fits()
+        yield from self._first(self._resubmit(), self._taken_back())
         yield from self._sizes()
         yield from self._smaller_tasks()
         if self.why.code not in STRUCTURAL:
@@ -227,7 +229,33 @@ class _Ideas:
         return "resubmit" if self.why.code is ReasonCode.NEVER_FITS else "change_job"
 
     def _smaller_tasks(self) -> Iterator[Remedy]:
-        yield from self._first(self._resubmit(), self._small_tasks())
+        yield from self._first(self._resubmit(), dict.fromkeys((*self._fitting_tasks(), *self._small_tasks())))
+
+    def _taken_back(self) -> list[JobSpec]:
+        """What is refused because it could not be taken back, as work that can be: it may borrow."""
+        if self.spec.preemptibility is Preemptibility.PREEMPTIBLE or self.why.code not in ABOVE_QUOTA:
+            return []
+        return [replace(self.spec, preemptibility=Preemptibility.PREEMPTIBLE)]
+
+    def _fitting_tasks(self) -> list[JobSpec]:
+        """What never fits, with the most CPU, or the most memory, per task that does."""
+        if self.why.code is not ReasonCode.NEVER_FITS:
+            return []
+        spec, shape = self.spec, self.spec.shape
+        cpu = self._most(shape.cpu_milli // 1000, lambda n: replace(spec, shape=replace(shape, cpu_milli=1000 * n)))
+        memory = self._most(
+            shape.memory_bytes >> 20, lambda n: replace(spec, shape=replace(shape, memory_bytes=n << 20))
+        )
+        return [found for found in (cpu, memory) if found is not None and found != spec]
+
+    def _most(self, high: int, sized_so: Callable[[int], JobSpec]) -> JobSpec | None:
+        """The largest of these sizes from 1 that fits the cluster and every rule of the queue."""
+        low = 0
+        while low < high:
+            middle = (low + high + 1) // 2
+            fits = structural_reason(self.engine.state, sized_so(middle)) is None
+            low, high = (middle, high) if fits else (low, middle - 1)
+        return sized_so(low) if low else None
 
     def _small_tasks(self) -> Iterator[JobSpec]:
         """Less CPU or memory per task: what the largest node has, half of what was asked, one CPU."""
@@ -307,6 +335,8 @@ class _Ideas:
         """What can never run, changed so that it can."""
         fitting = self._ever_fitting() if self.why.code is ReasonCode.NEVER_FITS else None
         specs = [fitting] if fitting is not None else []
+        specs += [spec for spec in self._taken_back() if structural_reason(self.engine.state, spec) is None]
+        specs += self._fitting_tasks()
         specs += [replace(self.spec, flavors=(name,)) for name in self._other_flavors()]
         return specs + [replace(self.spec, queue=leaf.name) for leaf in self._other_queues()]
 
