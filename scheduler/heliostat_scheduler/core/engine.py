@@ -124,9 +124,13 @@ class Engine:
         old = now_ms - state.policy.forget_down_ms
         for node_id in sorted(state.book.nodes):
             rec = state.book.nodes[node_id]
-            if not rec.up and rec.down_at <= old and not state.book.on_node.get(node_id):
-                state.book.drop_node(node_id)
-                state.restructure = True
+            if rec.up or rec.down_at > old:
+                continue
+            if state.book.on_node.get(node_id):  # its jobs are being stopped: look again
+                heapq.heappush(state.timers, (now_ms + max(1, state.policy.stale_gang_ms), ""))
+                continue
+            state.book.drop_node(node_id)
+            state.restructure = True
 
     def next_wakeup_ms(self) -> int | None:
         """The earliest time at which the answer may change without an event."""

@@ -2,7 +2,9 @@
 
 A starved head goes first. Then, at each level, the child whose head would stay within its quota, then within its entitlement, then the
 queue of higher priority, then the smaller dominant share (head included) over weight, then the longer wait of the head, then creation
-order. A child's key only changes when something below it changed, so keys are kept in one heap per level and renewed along one path.
+order. A head that accepts several flavors is compared on the one where its claim is best.
+
+A child's key only changes when something below it changed, so keys are kept in one heap per level and renewed along one path.
 """
 
 from __future__ import annotations
@@ -11,8 +13,10 @@ import heapq
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from heliostat_scheduler.core.harm import within
+from heliostat_scheduler.core.model import Amounts
 from heliostat_scheduler.core.tree import QueueNode
-from heliostat_scheduler.core.waiting import Group, OrderKey, Signature
+from heliostat_scheduler.core.waiting import Choice, Group, OrderKey, Signature
 
 if TYPE_CHECKING:
     from heliostat_scheduler.core.settling import Settling
@@ -111,7 +115,7 @@ class Merge:
         capacity = self.state.book.capacity
         over_quota = over_share = False
         dominant = 0
-        for key, amount in group.asks:
+        for key, amount in group.asks if len(group.choices) < 2 else self._best(group):
             plan = node.plan.get(key, 0) + amount
             have = max(1, capacity.get(key, 0))
             over_quota |= plan > node.secured.get(key, 0)
@@ -127,3 +131,18 @@ class Merge:
             group.head.submitted_at_ms,
             node.rank,
         )
+
+    def _best(self, group: Group) -> Amounts:
+        """What the head takes out of its queue on the flavor where its claim is best, of those that have nodes enough for it."""
+        chain = self.state.book.tree.by_name[group.signature.queue].chain
+        usable = [choice for choice in group.choices if choice.usable]
+        if not usable:
+            return group.asks
+        best = min(usable, key=lambda choice: self._claim(chain, choice))
+        return ((best.flavor, best.needed),) if best.flavor else group.asks
+
+    def _claim(self, chain: tuple[QueueNode, ...], choice: Choice) -> tuple[bool, bool, int, str]:
+        """Smaller is better: within every quota of its queues, within every share, the part of the flavor that the queue would have."""
+        key, need = choice.flavor, ((choice.flavor, choice.needed),)
+        part = (chain[0].plan.get(key, 0) + choice.needed) * SHARE_UNIT // max(1, self.state.book.capacity.get(key, 0))
+        return not within(chain, need, quota=True), not within(chain, need, quota=False), part, key
