@@ -8,7 +8,19 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from heliostat_scheduler.core import admission, cycle, engine, idle, pools, protection, recovery, state, tree, victims
+from heliostat_scheduler.core import (
+    admission,
+    cycle,
+    engine,
+    idle,
+    offers,
+    pools,
+    protection,
+    recovery,
+    state,
+    tree,
+    victims,
+)
 from heliostat_scheduler.core.admission import Admission
 from heliostat_scheduler.core.book import ACTIVE, HOLDING, Book, JobRec
 from heliostat_scheduler.core.bounds import Bounds
@@ -22,6 +34,7 @@ from heliostat_scheduler.core.settling import Settling
 from heliostat_scheduler.core.snapshot import restore_state
 from heliostat_scheduler.core.state import State
 from heliostat_scheduler.core.tree import QueueTree
+from heliostat_scheduler.core.victims import LeafVictims
 
 from tests.scheduler.storm import ACTIONS, Storm
 
@@ -59,7 +72,7 @@ def nothing_is_reclaimed(patch: Patch) -> None:
 
 def nothing_is_hopeless(patch: Patch) -> None:
     """No fault by itself: every search is made, so that a fault inside it shows."""
-    patch.setattr(Settling, "_below", lambda *_: False)
+    patch.setattr(Settling, "_settled", lambda *_: False)
     patch.setattr(Bounds, "refusal", lambda *_: None)
     patch.setattr(Admission, "_hopeless", lambda *_: False)
 
@@ -83,7 +96,9 @@ def equals_are_evicted(patch: Patch) -> None:
     ) -> tuple[Harm, int] | None:
         return (Harm.PREEMPT, 0) if rec.spec.priority <= wish.spec.priority else None
 
-    patch.setattr(recovery, "own_harm", fault)
+    for module in (recovery, offers):
+        patch.setattr(module, "own_harm", fault)
+    patch.setattr(LeafVictims, "in_question", lambda self, *_: self.jobs)
     nothing_is_hopeless(patch)
 
 

@@ -120,7 +120,7 @@ def test_two_queues_with_weights_two_to_one_and_endless_work_share_two_to_one(st
 def test_queues_that_do_not_share_by_weight_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check above can fail."""
     monkeypatch.setattr(entitlement, "_fill", lambda *_: 0)
-    monkeypatch.setattr(Merge, "_key", lambda *_: (False, False, False, 0, 0, 0, 0))
+    monkeypatch.setattr(Merge, "_key", lambda _, node, __: (False, False, False, 0, 0, 0, node.rank))
     off = [abs(served["a"] - 2 * served["b"]) - 3 * longest for served, longest in share_for_ever(0, 3)]
     assert off[-1] > 0
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from heliostat_scheduler.core.goodput import Elastic, goodput_at, target_sizes
 from heliostat_scheduler.estimate.goodput import GoodputModel, Limits
-from heliostat_scheduler.estimate.history import RunHistory
+from heliostat_scheduler.estimate.history import HistorySettings, RunHistory
 
 
 def history_of(durations: list[float], gpus: int = 1) -> RunHistory:
@@ -63,6 +64,19 @@ def test_the_same_gpu_count_weighs_more() -> None:
     history.arrived("eight", "q", 8)
     one, eight = history.rest_s(["one", "eight"], 0.0)
     assert one < eight
+
+
+def test_an_estimate_is_the_same_asked_alone_or_among_others_kept_or_anew() -> None:
+    rng, history, live, now_s = random.Random(3), RunHistory(HistorySettings(reach=6)), [], 0.0
+    for number in range(120):
+        now_s += rng.expovariate(1 / 50)
+        history.arrived(f"j{number}", rng.choice("ab"), rng.choice((1, 2, 8)), rng.choice(("", "t")))
+        history.started(f"j{number}", now_s)
+        live.append(f"j{number}")
+        if rng.random() < 0.6:
+            history.finished(live.pop(rng.randrange(len(live))), now_s + 1.0)
+        alone = [history.rest_s([name], now_s + 2.0)[0] for name in live]
+        assert alone == history.rest_s(live, now_s + 2.0) == history.twin().rest_s(live, now_s + 2.0)
 
 
 def measured_model() -> GoodputModel:

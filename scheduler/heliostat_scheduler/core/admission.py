@@ -89,7 +89,7 @@ class Admission:
                 merge.advance(leaf, group)
                 continue
             group.answer, group.fresh = why, False
-            merge.drop(leaf, group)
+            merge.drop(leaf)
         for line in state.waiting.lines.values():
             line.fresh.clear()
         self._close_round()

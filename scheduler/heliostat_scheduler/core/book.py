@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import takewhile
 
 from heliostat_scheduler.core.model import CPU, MEMORY, Amounts, JobSpec, NodeSpec, Preemptibility, TaskPlace
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
@@ -31,6 +32,7 @@ class Phase(StrEnum):
 
 
 HOLDING = frozenset({Phase.STARTING, Phase.RUNNING, Phase.RESIZING, Phase.PREEMPTING, Phase.STOPPING})
+CHANGES_KEPT = 256
 ACTIVE = frozenset({Phase.STARTING, Phase.RUNNING, Phase.RESIZING})
 
 
@@ -148,6 +150,10 @@ class Book:
         """Called before what is occupied changes: whoever integrates it over time does so now."""
         self.version = 0
         self.leaf_version: dict[str, int] = {}
+        self.changes: dict[str, dict[str, int]] = {}
+        """By queue, the version at which each job changed last, in that order: of the last so many jobs."""
+        self.forgotten: dict[str, int] = {}
+        """By queue, the last change that is no longer among them."""
         self.touched: set[str] = set()
         self.nodes_touched: set[str] = set()
         self.node_hashes: dict[str, int] = {}
@@ -301,9 +307,22 @@ class Book:
 
     def bump(self, rec: JobRec) -> None:
         """Something about this job changed that others may have looked up."""
+        queue, job_id = rec.spec.queue, rec.spec.id
         self.version += 1
-        self.leaf_version[rec.spec.queue] = self.version
-        self.touched.add(rec.spec.id)
+        self.leaf_version[queue] = self.version
+        self.touched.add(job_id)
+        changes = self.changes.setdefault(queue, {})
+        changes.pop(job_id, None)
+        changes[job_id] = self.version
+        if len(changes) > CHANGES_KEPT:
+            self.forgotten[queue] = changes.pop(next(iter(changes)))
+
+    def changed_since(self, queue: str, version: int) -> list[str] | None:
+        """Which jobs of the queue have changed after this version; None where that is too long ago."""
+        if version < self.forgotten.get(queue, 0):
+            return None
+        latest = reversed(self.changes.get(queue, {}).items())
+        return [job_id for job_id, _ in takewhile(lambda change: change[1] > version, latest)]
 
     def _count(self, rec: JobRec, sign: int) -> None:
         self.before_change()
@@ -311,6 +330,9 @@ class Book:
         for account, amounts in zip(("used", "plan", "core", "want"), rec.counted, strict=True):
             if amounts:
                 self.tree.add(leaf, account, amounts, sign)
+        self._count_user(rec, leaf, sign)
+
+    def _count_user(self, rec: JobRec, leaf: QueueNode, sign: int) -> None:
         if rec.spec.user and rec.counted[0]:
             owner = (leaf.name, rec.spec.user)
             self.user_used[owner] = self.user_used.get(owner, 0) + sign * rec.counted[0][0][1]
@@ -348,6 +370,16 @@ class Book:
         self.user_plan, self.user_used = {}, {}
         for rec in self.jobs.values():
             self._count(rec, 1)
+
+    def recount_wants(self) -> None:
+        """What all want who hold something, and what users hold; shares of what there was are void."""
+        self.user_plan, self.user_used = {}, {}
+        for node in (self.tree.root, *self.tree.by_name.values()):
+            node.want, node.entitled, node.secured = {}, {}, {}
+        for rec in self.jobs.values():
+            leaf = self.tree.by_name[rec.spec.queue]
+            self.tree.add(leaf, "want", rec.counted[3], 1)
+            self._count_user(rec, leaf, 1)
 
     def leaf_of(self, rec: JobRec) -> QueueNode:
         return self.tree.by_name[rec.spec.queue]

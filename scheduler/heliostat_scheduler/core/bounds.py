@@ -7,7 +7,7 @@ or when protection ends. The numbers are those of the moment: a group is measure
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from heliostat_scheduler.core.harm import least_beaten, most_beaten_by
 from heliostat_scheduler.core.pools import pool_in
@@ -21,6 +21,20 @@ if TYPE_CHECKING:
     from heliostat_scheduler.core.waiting import Choice, Group
 
 
+class Sums(NamedTuple):
+    """How much (milli-GPU) wishes of one kind may ask for, as of one state of the book.
+
+    own: what is free and what their own queue could give; all: and what all others could lend; secured, entitled: until their queue, when it
+    has given, is above its guarantee or its share.
+    """
+
+    version: int
+    own: int
+    all: int
+    secured: int
+    entitled: int
+
+
 @dataclass(slots=True)
 class Bounds:
     """The sums of one pass."""
@@ -30,20 +44,21 @@ class Bounds:
     shortage: Shortage
     rules: dict[str, bool] = field(default_factory=dict)
     idle: dict[str, int] = field(default_factory=dict)
+    sums: dict[tuple[str, str, int, int], Sums] = field(default_factory=dict)
 
     def refusal(self, leaf: QueueNode, group: Group) -> Lack | None:
         """Why the head of the group stays blocked, where sums are enough to tell; None: it has to be tried."""
         state = self.state
-        if group.signature.starved or group.core or group.structural is not None or self.ruled(leaf):
+        if group.core or group.signature.starved or group.structural is not None or self.ruled(leaf):
             return None
-        if state.revocable and state.asks_back(group.head.job_id):
+        head = group.members[0]
+        if state.revocable and state.asks_back(head.job_id):
             return None
         first: Choice | None = None
-        priority, rank = group.spec.priority, group.members[0].rank
         for choice in group.choices:
             if not choice.usable:
                 continue
-            if not choice.flavor or self._within_reach(leaf, choice, priority, rank):
+            if not choice.flavor or self._within_reach(leaf, choice, group.spec.priority, head.rank):
                 return None
             first = first or choice
         if first is None:
@@ -62,29 +77,41 @@ class Bounds:
 
     def _within_reach(self, leaf: QueueNode, choice: Choice, priority: int, rank: int) -> bool:
         """Whether what is free, and what the own queue and others could give, may come to what is needed."""
-        state, policy, flavor = self.state, self.state.policy, choice.flavor
-        gap = choice.needed - state.book.soon.free_milli.get(flavor, 0)
-        if gap <= 0 or (policy.reclaim and policy.reclaim_rule == "share"):
+        policy, flavor, victims = self.state.policy, choice.flavor, self.victims
+        if policy.reclaim and policy.reclaim_rule == "share":
             return True
-        pool = pool_in(state, leaf, flavor)
         turns = rank > 0 and policy.rotate and leaf.spec.rotate
         least = least_beaten(policy, rank) if turns else 0
-        own = pool.gives(priority) + (pool.beaten(priority, least) if turns else 0)
-        if state.idle:
-            own += self._idle(flavor)
-        if gap <= own:
+        at = (leaf.name, flavor, priority, least)
+        sums = self.sums.get(at)
+        if sums is None or sums.version != self.state.book.version:
+            sums = self.sums[at] = self._sums(leaf, flavor, priority, least)
+        needed = choice.needed
+        if needed <= sums.own:
             return True
-        victims = self.victims
-        if not policy.reclaim or gap > own + victims.lendable(flavor):
+        if needed > sums.all:
             return False
-        held = leaf.plan.get(flavor, 0) - own + choice.needed
-        if held <= leaf.secured.get(flavor, 0):
+        if needed <= sums.secured:
             return True
         across = turns and policy.rotate_across
         others = victims.overdue(flavor, priority, least) if across else 0
-        if held <= leaf.entitled.get(flavor, 0):
+        if needed <= sums.entitled:
             others += victims.contestable(flavor, priority, most_beaten_by(policy, rank) if across else 0)
-        return gap <= own + others
+        return needed <= sums.own + others
+
+    def _sums(self, leaf: QueueNode, flavor: str, priority: int, least: int) -> Sums:
+        """least: the smallest rank that gives its turn to the wish (0: there are no turns)."""
+        state = self.state
+        pool = pool_in(state, leaf, flavor)
+        gives = pool.gives(priority) + (pool.beaten(priority, least) if least else 0)
+        if state.idle:
+            gives += self._idle(flavor)
+        own = state.book.soon.free_milli.get(flavor, 0) + gives
+        most = own + self.victims.lendable(flavor) if state.policy.reclaim else own
+        held = leaf.plan.get(flavor, 0) - gives
+        return Sums(
+            state.book.version, own, most, leaf.secured.get(flavor, 0) - held, leaf.entitled.get(flavor, 0) - held
+        )
 
     def _idle(self, flavor: str) -> int:
         """What idle jobs of all queues hold."""

@@ -21,26 +21,42 @@ TAGGED: dict[str, type] = {
 }
 
 
+_PLAIN = frozenset({str, int, bool, type(None)})
+_WRITER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False)
+
+
 class BadText(ValueError):
     """The text is not what this codec writes."""
 
 
 def encode(value: Any) -> Any:  # Any: JSON in and out
     """Records to plain JSON values. Events, decisions, plans and reasons carry their `type`."""
+    kind: Any = type(value)  # Any: some class
+    if kind in _PLAIN:
+        return value
+    if kind is tuple or kind is list:
+        return [item if type(item) in _PLAIN else encode(item) for item in value]
+    names = _names(kind)
+    if names is not None:
+        body = {name: item if type(item := getattr(value, name)) in _PLAIN else encode(item) for name in names}
+        if kind.__name__ in TAGGED:
+            body["type"] = kind.__name__
+        return body
     if isinstance(value, Enum):
         return value.value
-    if value is None or isinstance(value, (str, bool, int)):
+    if isinstance(value, (str, int)):
         return value
-    if is_dataclass(value) and not isinstance(value, type):
-        body = {field.name: encode(getattr(value, field.name)) for field in fields(value)}
-        if type(value).__name__ in TAGGED:
-            body["type"] = type(value).__name__
-        return body
     if isinstance(value, (tuple, list)):
         return [encode(item) for item in value]
     if isinstance(value, dict):
         return {str(key): encode(item) for key, item in value.items()}
-    raise BadText(f"cannot write a {type(value).__name__}")
+    raise BadText(f"cannot write a {kind.__name__}")
+
+
+@cache
+def _names(cls: type) -> tuple[str, ...] | None:
+    """The fields of a record; None of what is none."""
+    return tuple(field.name for field in fields(cls)) if is_dataclass(cls) else None
 
 
 def decode(cls: Any, data: Any) -> Any:  # Any: a type annotation and JSON
@@ -79,7 +95,7 @@ def _hints(cls: type) -> dict[str, Any]:  # Any: type annotations
 
 def to_json(value: Any) -> str:  # Any: whatever `encode` takes
     """The canonical text of an event, a decision, a plan, a reason or a snapshot."""
-    return json.dumps(encode(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _WRITER.encode(encode(value))
 
 
 def loads(text: str | bytes) -> Any:  # Any: JSON

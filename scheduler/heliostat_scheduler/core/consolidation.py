@@ -15,8 +15,9 @@ from heliostat_scheduler.core.harm import Unit, evictable, lost_ms, safe_until, 
 from heliostat_scheduler.core.model import TaskPlace
 from heliostat_scheduler.core.placement import find
 from heliostat_scheduler.core.recovery import Search
-from heliostat_scheduler.core.sites import SITES_PER_ROUND, sites
-from heliostat_scheduler.core.space import NodeSpace
+from heliostat_scheduler.core.sites import SITES_PER_ROUND, Reach, sites
+from heliostat_scheduler.core.space import WHOLE, NodeSpace
+from heliostat_scheduler.core.victims import by_node_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +34,14 @@ def consolidate(search: Search) -> tuple[list[Move], tuple[TaskPlace, ...]] | No
     movers = _movers(search)
     if not movers or not search.allowed():
         return None
-    at_node: dict[str, set[int]] = {}
-    for index, unit in enumerate(movers):
-        for place in unit.places:
-            at_node.setdefault(place.node, set()).add(index)
+    order, by_node = {unit: index for index, unit in enumerate(movers)}, by_node_of(movers)
+    reach = Reach(search.wish.spec.shape.gpu_milli // WHOLE, by_node)
     best: tuple[tuple[int, int], list[Move], tuple[TaskPlace, ...]] | None = None
-    for nodes, target in sites(search, movers)[:SITES_PER_ROUND]:
-        there = set[int]().union(*(at_node.get(node.id, ()) for node in nodes))
-        taken = _clear(search, nodes, target, [movers[index] for index in sorted(there)])
+    for nodes, target in sites(search, sorted(by_node))[:SITES_PER_ROUND]:
+        if not reach.suffices(nodes, target):
+            continue
+        there = {unit for node in nodes for unit in by_node.get(node.id, ())}
+        taken = _clear(search, nodes, target, sorted(there, key=order.__getitem__))
         if taken is None:
             continue
         cost = (sum(unit.lost for unit in taken), len(taken))

@@ -27,6 +27,7 @@ class Digest:
     def __init__(self) -> None:
         self._jobs: dict[str, int] = {}
         self._specs: dict[str, tuple[JobSpec, str]] = {}
+        self._frozen: dict[str, tuple[object, str]] = {}
         self._sum = 0
         self._state: State | None = None
 
@@ -49,21 +50,28 @@ class Digest:
         self._sum %= _MODULUS
         book.touched = set()
         small = {
-            "policy": policy_digest(state.policy),
-            "queues": hashlib.sha256(to_json(book.tree.specs).encode()).hexdigest(),
+            "policy": self.kept("policy", state.policy),
+            "queues": self.kept("queues", book.tree.specs),
             "usage": {name: node.usage for name, node in sorted(book.tree.by_name.items()) if node.usage},
             "users": [[*owner, used] for owner, used in sorted(state.user_usage.items())],
             "nodes": self._nodes(state),
             "blocked": book.blocked,
             "failed": state.failed,
             "losses": state.losses,
-            "mix": hashlib.sha256(to_json(state.mix).encode()).hexdigest(),
+            "mix": self.kept("mix", state.mix),
             **supply_record(state),
             "jobs": self._sum,
             "cycle": state.cycle,
             "now_ms": state.now_ms,
         }
         return hashlib.sha256(to_json(small).encode()).hexdigest()
+
+    def kept(self, name: str, value: object) -> str:
+        """The hash of a frozen record, which changes only by another one taking its place."""
+        known = self._frozen.get(name)
+        if known is None or known[0] is not value:
+            known = self._frozen[name] = (value, hashlib.sha256(to_json(value).encode()).hexdigest())
+        return known[1]
 
     def _job_hash(self, rec: JobRec) -> int:
         """The specification rarely changes, so its hash is kept."""

@@ -17,7 +17,7 @@ from heliostat_scheduler.core.balance import grow_to, plan_sizes
 from heliostat_scheduler.core.book import HOLDING, Phase
 from heliostat_scheduler.core.cycle import Cycle
 from heliostat_scheduler.core.decisions import Plan
-from heliostat_scheduler.core.digest import Digest, policy_digest
+from heliostat_scheduler.core.digest import Digest
 from heliostat_scheduler.core.events import Event
 from heliostat_scheduler.core.explain import Explanation
 from heliostat_scheduler.core.forking import branch_state, fork_state
@@ -220,4 +220,4 @@ class Engine:
         return self._digest.of(self.state)
 
     def policy_digest(self) -> str:
-        return policy_digest(self.state.policy)
+        return self._digest.kept("policy", self.state.policy)

@@ -33,6 +33,8 @@ def branch_state(state: State) -> State:
     twin = _twin(state, Copies(state.book.jobs, copy_of), state.waiting.branch())
     # what was looked up about leases stays true until one of them changes
     twin.book.version, twin.book.leaf_version = state.book.version, state.book.leaf_version.copy()
+    twin.book.changes = {queue: changes.copy() for queue, changes in state.book.changes.items()}
+    twin.book.forgotten = state.book.forgotten.copy()
     twin.pools, twin.largest_holders = state.pools.copy(), state.largest_holders.copy()
     return twin
 

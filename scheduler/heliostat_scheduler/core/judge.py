@@ -11,7 +11,7 @@ from heliostat_scheduler.core.book import JobRec, Phase, core_tasks, reason, tas
 from heliostat_scheduler.core.model import Amounts, JobSpec, NodeComing, NodePool
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
 from heliostat_scheduler.core.tree import QueueNode
-from heliostat_scheduler.core.waiting import Choice, Group
+from heliostat_scheduler.core.waiting import Group
 
 if TYPE_CHECKING:
     from heliostat_scheduler.core.state import State
@@ -58,19 +58,21 @@ def candidate_flavors(state: State, spec: JobSpec) -> tuple[str, ...]:
 def judge(state: State, group: Group) -> None:
     """What follows for the group from the nodes there are."""
     spec, structure = group.spec, state.structure
-    group.structural, group.judged_for = structural_reason(state, spec), structure
     flavors = candidate_flavors(state, spec)
-    group.choices = tuple(
-        Choice(
-            flavor,
-            spec.shape.gpu_milli * spec.min_tasks,
-            structure.alike(spec.shape, flavor),
-            structure.largest(spec.shape, flavor, spec.spread, usable=True) >= spec.min_tasks,
-        )
-        for flavor in flavors
-    )
+    group.judged_for, group.choices = structure, structure.choices(spec.shape, spec.min_tasks, spec.spread, flavors)
+    group.structural = None if _runs_now(state, group) else structural_reason(state, spec)
     group.asks = task_amounts(spec, flavors[0] if flavors else "", spec.min_tasks)
     group.core = core_tasks(spec, spec.min_tasks) > 0
+
+
+def _runs_now(state: State, group: Group) -> bool:
+    """Whether the nodes of this moment and the rules of its queues let it run on some kind of GPU: then nothing is in its way for ever."""
+    spec = group.spec
+    leaf = state.book.tree.by_name[spec.queue]
+    return any(
+        choice.usable and choice.flavor and queue_bound(state, leaf, spec, choice.flavor) is None
+        for choice in group.choices
+    )
 
 
 def structural_reason(state: State, spec: JobSpec) -> Reason | None:
@@ -147,6 +149,13 @@ def queue_bound(state: State, leaf: QueueNode, spec: JobSpec, flavor: str) -> tu
     need = task_amounts(spec, flavor, spec.min_tasks)
     core = task_amounts(spec, flavor, core_tasks(spec, spec.min_tasks))
     capacity = state.structure.capacity
+    if (
+        not core
+        and not leaf.spec.user_limit
+        and not state.book.tree.lends
+        and not any(node.limit for node in leaf.chain)
+    ):
+        return None
     for node in leaf.chain:
         for key, amount in need:
             if key in node.limit and amount > node.limit[key]:

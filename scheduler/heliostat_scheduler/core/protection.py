@@ -6,6 +6,7 @@ soon as the first protection ends.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from heliostat_scheduler.core.recovery import Search
 
 if TYPE_CHECKING:
     from heliostat_scheduler.core.cycle import Cycle
+    from heliostat_scheduler.core.state import State
+    from heliostat_scheduler.core.tree import QueueNode
 
 COOLINGS = 8
 """Groups of a pass, in order, for which it is found out whether time alone is all they wait for."""
@@ -72,7 +75,17 @@ class Protection:
     def _times(self) -> tuple[int, int]:
         if self.times is None:
             state, now_ms = self.cycle.state, self.cycle.now_ms
-            times = {safe_until(r, state.policy) for leaf in state.book.tree.leaves for r in state.holders(leaf.name)}
-            later = [time for time in times if time > now_ms]
-            self.times = (min(later, default=now_ms), max(times, default=0))
+            lines = [times for leaf in state.book.tree.leaves if (times := safe_times(state, leaf))]
+            later = [times[bisect_right(times, now_ms)] for times in lines if times[-1] > now_ms]
+            self.times = (min(later, default=now_ms), max((times[-1] for times in lines), default=0))
         return self.times
+
+
+def safe_times(state: State, leaf: QueueNode) -> list[int]:
+    """Until when each of the queue's jobs is protected, ascending. Kept until something of its leases changes."""
+    version, policy = state.book.leaf_version.get(leaf.name, 0), state.policy
+    known = state.safe_times.get(leaf.name)
+    if known is None or known[0] != version or known[1] is not policy:
+        times = sorted(safe_until(rec, policy) for rec in state.holders(leaf.name))
+        known = state.safe_times[leaf.name] = (version, policy, times)
+    return known[2]

@@ -23,8 +23,6 @@ from heliostat_scheduler.core.harm import (
     asked_back,
     beats,
     idle_harm,
-    least_beaten,
-    min_runtime_ms,
     own_harm,
     rank_to_beat,
     reclaim_harm,
@@ -34,12 +32,13 @@ from heliostat_scheduler.core.harm import (
 )
 from heliostat_scheduler.core.minimal import give_back
 from heliostat_scheduler.core.model import Amounts, TaskPlace
+from heliostat_scheduler.core.offers import Offers, look
 from heliostat_scheduler.core.placement import ANY, find
 from heliostat_scheduler.core.resorts import one_alone, right_first
 from heliostat_scheduler.core.sites import by_sites
 from heliostat_scheduler.core.space import WHOLE
 from heliostat_scheduler.core.tree import QueueNode
-from heliostat_scheduler.core.victims import Offers, VictimIndex
+from heliostat_scheduler.core.victims import VictimIndex
 
 if TYPE_CHECKING:
     from heliostat_scheduler.core.state import State
@@ -253,13 +252,12 @@ class Search:
             return self._found
         self._found = []
         wish = self.wish
-        own = self.own_surplus and self._of_leaf(wish.leaf)
+        own = self.own_surplus and self._of_own()
         if self.state.policy.reclaim and self._may_reclaim(own):
             leaves, most = self.index.asked_by(wish)
             if not wish.flavor or self._free() + most >= wish.spec.shape.gpu_milli * wish.count:
                 may = own or self.state.policy.reclaim_rule == "share" or self.in_share()
-                for leaf in leaves:
-                    self._of_leaf(leaf, may)
+                self._of_others(leaves, may)
         return self._found
 
     def _free(self) -> int:
@@ -282,30 +280,57 @@ class Search:
     def my_turn(self, leaf: QueueNode, rec: JobRec) -> bool:
         return turn_of(self.state.policy, self.wish, leaf, rec.spec.priority, rank_to_beat(rec, self.now_ms)) == MINE
 
-    def _of_leaf(self, leaf: QueueNode, may: bool = True) -> bool:
-        """Add the queue's victims (without `may`, only those whose turn is over); whether some are of a lower class."""
-        wish, own = self.wish, leaf is self.wish.leaf
-        rights = (2 + self.equals_share() if own else may) + 4 * wish.leaf.spec.rotate
-        named = wish.spec.id in self.book.holding.get(leaf.name, ()) or wish.spec.id in self.state.revocable
-        holder = wish.spec.id if own and named else ""
-        key = (
-            leaf.name, wish.flavor, wish.spec.priority, wish.rank, wish.user_step, wish.starved, self.protected_as_of, rights, holder,
-        )  # fmt: skip
-        offers = self.index.offers(leaf, key)
-        if offers is None:
-            offers = self._look(leaf, own, may)
-            self.index.keep(leaf, key, offers)
-            self.spent += offers.looked_at
+    def _of_own(self) -> bool:
+        """Add the own queue's victims; whether some are of a lower class."""
+        wish = self.wish
+        named = wish.spec.id in self.book.holding.get(wish.leaf.name, ()) or wish.spec.id in self.state.revocable
+        holder = wish.spec.id if named else ""
+        offers = self._offers(self._known(2 + self.equals_share(), holder), wish.leaf, True, holder)
+        self._own = offers.gains
+        return offers.lower
+
+    def _of_others(self, leaves: list[QueueNode], may: bool) -> None:
+        """Add other queues' victims; without `may`, only those whose turn is over."""
+        known, flavor = self._known(may, ""), self.wish.flavor
+        shrinks = wholes = 0
+        for leaf in leaves:
+            offers = self._offers(known, leaf, may, "")
+            if flavor and offers.biggest:
+                most = self._takeable(leaf, offers)
+                shrinks += min(most, offers.gains[0])
+                wholes += min(most, offers.gains[1])
+        self._others = (shrinks, wholes)
+
+    def _known(self, rights: int, holder: str) -> dict[str, tuple[int, Offers]]:
+        """What was found for such a wish before, by queue."""
+        wish = self.wish
+        rights += 4 * wish.leaf.spec.rotate
+        return self.index.known(
+            (
+                wish.flavor,
+                wish.spec.priority,
+                wish.rank,
+                wish.user_step,
+                wish.starved,
+                self.protected_as_of,
+                rights,
+                holder,
+            )
+        )
+
+    def _offers(self, known: dict[str, tuple[int, Offers]], leaf: QueueNode, may: bool, holder: str) -> Offers:
+        """Kept as long as nothing of the queue's leases has changed."""
+        version, row = self.book.leaf_version.get(leaf.name, 0), known.get(leaf.name)
+        if row is None or row[0] != version:
+            row = known[leaf.name] = (version, look(self, leaf, may, holder))
+            self.spent += row[1].looked_at
+        offers = row[1]
         assert self._found is not None
         self._found.append(offers)
-        self.surplus_left |= offers.surplus
         self.protected += offers.protected
-        if own:
-            self._own = offers.gains
-        elif wish.flavor:
-            most = self._takeable(leaf, offers)
-            self._others = (self._others[0] + min(most, offers.gains[0]), self._others[1] + min(most, offers.gains[1]))
-        return offers.lower
+        if offers.surplus:
+            self.surplus_left |= offers.surplus
+        return offers
 
     def _takeable(self, leaf: QueueNode, offers: Offers) -> int:
         """An upper bound of what the queue would give: another queue gives only as long as it is above its own."""
@@ -314,37 +339,6 @@ class Search:
         flavor = self.wish.flavor
         own = min(leaf.secured.get(flavor, 0), leaf.entitled.get(flavor, 0))
         return max(0, leaf.plan.get(flavor, 0) - own) + offers.biggest
-
-    def _look(self, leaf: QueueNode, own: bool, may: bool) -> Offers:
-        """The queue's jobs, one by one."""
-        wish, policy, idlers, found = self.wish, self.state.policy, self.state.idle, Offers()
-        jobs = self.index.of(leaf, wish.flavor).jobs
-        found.looked_at = len(jobs)
-        if not may and not idlers and not wish.rank and not wish.starved:
-            return found  # it is nobody's turn to give way
-        least = least_beaten(policy, wish.rank) if wish.rank else 0
-        for victim in jobs:
-            rec = victim.rec
-            if rec.spec.id == wish.spec.id:
-                continue
-            idle = bool(idlers) and rec.spec.id in idlers
-            if not may and not idle and ((rec.rank < least and not wish.starved) or not self.my_turn(leaf, rec)):
-                continue
-            safe_until, back = victim.safe_until, own and bool(rec.behind) and asked_back(wish, rec, self.now_ms)
-            if wish.starved or back:
-                safe_until = (rec.running_at or rec.started_at) + min_runtime_ms(rec, policy)
-            if safe_until > self.protected_as_of:
-                found.protected += 1
-                continue
-            if victim.surplus and (
-                not own or idle or own_harm(policy, wish, rec, False, self.now_ms, self.equals_share())
-            ):
-                found.surplus[rec.id] = victim.surplus_tasks
-                found.shrinks += victim.surplus
-            if victim.whole is not None and (not own or idle or back or own_harm(policy, wish, rec, True, self.now_ms)):
-                found.evicts.append(victim.whole)
-                found.lower |= rec.spec.priority < wish.spec.priority
-        return found.measure()
 
     def _could_suffice(self, whole: int) -> bool:
         wish = self.wish

@@ -17,10 +17,10 @@ from heliostat_scheduler.core.pools import Pool, pool_in
 
 if TYPE_CHECKING:
     from heliostat_scheduler.core.bounds import Bounds
-    from heliostat_scheduler.core.lack import Lack
+    from heliostat_scheduler.core.lack import Standing
     from heliostat_scheduler.core.reasons import Reason
     from heliostat_scheduler.core.tree import QueueNode
-    from heliostat_scheduler.core.waiting import Choice, Group
+    from heliostat_scheduler.core.waiting import Group
 
 
 @dataclass(slots=True)
@@ -28,12 +28,15 @@ class Bar:
     """What a group of one queue would have to pass on one flavor to be worth a try.
 
     least: it fits into what is free, or stays within what the queue may call its own, so that it may reclaim. pool: it is above the lowest
-    class that its own queue could give up. worst: by class, the rank of the longest work that might be rotated out.
+    class that its own queue could give up (`below`, by class: it is not). worst: by class, the rank of the longest work that might be rotated
+    out. standing: what the queue has to show for a reason.
     """
 
     flavor: str
     least: int
     pool: Pool | None = None
+    standing: Standing | None = None
+    below: dict[int, bool] = field(default_factory=dict)
     worst: dict[int, int] = field(default_factory=dict)
 
 
@@ -49,6 +52,7 @@ class Settling:
         structure = state.structure
         bars: dict[str, Bar] = {}
         anything = bool(state.idle) or (state.policy.reclaim and state.policy.reclaim_rule == "share")
+        ruled, shortage = self.bounds.ruled(leaf), self.bounds.shortage
         found = []
         for group in groups:
             if group.judged_for is not structure:
@@ -58,7 +62,14 @@ class Settling:
             elif anything or group.signature.starved or not self._settled(leaf, group, bars):
                 found.append(group)
             else:
-                group.answer, group.fresh = self._why(leaf, group), False
+                first = group.choices[0]
+                rule = self._rule(leaf, group) if ruled or group.core else None
+                if rule is None:
+                    standing = self._standing(leaf, bars[first.flavor])
+                    group.answer = shortage.lack(standing, leaf, group.spec, first.flavor, first.needed)
+                else:
+                    group.answer = rule
+                group.fresh = False
         return found
 
     def stays(self, leaf: QueueNode, group: Group) -> bool:
@@ -72,35 +83,48 @@ class Settling:
         return not anything and not group.signature.starved and self._settled(leaf, group, {})
 
     def _settled(self, leaf: QueueNode, group: Group, bars: dict[str, Bar]) -> bool:
+        """Whether the group passes no bar of any flavor."""
+        priority, rank = group.spec.priority, group.members[0].rank
         for choice in group.choices:
             bar = bars.get(choice.flavor)
             if bar is None:
+                if not choice.flavor:
+                    return False
                 bar = bars[choice.flavor] = self._bar(leaf, choice.flavor)
-            if not choice.flavor or not self._below(leaf, group, choice, bar):
+            if choice.needed <= bar.least:
+                return False
+            below = bar.below.get(priority)
+            if below is None:
+                below = bar.below[priority] = self._below(leaf, bar, priority)
+            if not below:
+                return False
+            state = self.bounds.state
+            if state.revocable and state.asks_back(group.head.job_id):
+                return False
+            if rank and 0 < rank * state.policy.rotate_hysteresis_milli < 1000 * self._worst(leaf, bar, priority):
                 return False
         return bool(group.choices)
 
-    def _below(self, leaf: QueueNode, group: Group, choice: Choice, bar: Bar) -> bool:
-        """Whether the group passes no bar of this flavor."""
-        if choice.needed <= bar.least:
-            return False
-        state, priority, pool = self.bounds.state, group.spec.priority, bar.pool
-        if pool is None:
-            pool = bar.pool = pool_in(state, leaf, bar.flavor)
-        if priority > pool.evict or priority >= pool.surplus:
-            return False
-        if state.revocable and state.asks_back(group.head.job_id):
-            return False
-        rank = group.members[0].rank
-        if not rank:
-            return True
-        return not 0 < rank * state.policy.rotate_hysteresis_milli < 1000 * self._worst(leaf, bar, pool, priority)
+    def _below(self, leaf: QueueNode, bar: Bar, priority: int) -> bool:
+        """Whether the class is not above the lowest that its own queue could give up."""
+        pool = self._pool(leaf, bar)
+        return priority <= pool.evict and priority < pool.surplus
 
-    def _worst(self, leaf: QueueNode, bar: Bar, pool: Pool, priority: int) -> int:
+    def _pool(self, leaf: QueueNode, bar: Bar) -> Pool:
+        if bar.pool is None:
+            bar.pool = pool_in(self.bounds.state, leaf, bar.flavor)
+        return bar.pool
+
+    def _standing(self, leaf: QueueNode, bar: Bar) -> Standing:
+        if bar.standing is None:
+            bar.standing = self.bounds.shortage.standing(leaf, bar.flavor)
+        return bar.standing
+
+    def _worst(self, leaf: QueueNode, bar: Bar, priority: int) -> int:
         found = bar.worst.get(priority)
         if found is None:
             policy, victims = self.bounds.state.policy, self.bounds.victims
-            own = pool.rank.get(priority, 0) if policy.rotate else 0
+            own = self._pool(leaf, bar).rank.get(priority, 0) if policy.rotate else 0
             others = victims.longest(leaf, bar.flavor, priority, (bar.flavor,)) if policy.reclaim else 0
             found = bar.worst[priority] = max(own, others)
         return found
@@ -109,13 +133,10 @@ class Settling:
         state = self.bounds.state
         own = max(leaf.entitled.get(flavor, 0), leaf.secured.get(flavor, 0))
         room = own - leaf.plan.get(flavor, 0) if state.policy.reclaim else -1
-        return Bar(flavor, max(state.book.soon.free_milli.get(flavor, 0), room))
+        least = max(state.book.soon.free_milli.get(flavor, 0), room)
+        return Bar(flavor, least)
 
-    def _why(self, leaf: QueueNode, group: Group) -> Reason | Lack:
-        state, shortage, spec, first = self.bounds.state, self.bounds.shortage, group.spec, group.choices[0]
-        if group.core or self.bounds.ruled(leaf):
-            core = task_amounts(spec, first.flavor, core_tasks(spec, spec.min_tasks))
-            rule = rule_reason(state, leaf, spec, group.asks, core)
-            if rule is not None:
-                return rule
-        return shortage.lack(shortage.standing(leaf, first.flavor), leaf, spec, first.flavor, first.needed)
+    def _rule(self, leaf: QueueNode, group: Group) -> Reason | None:
+        spec = group.spec
+        core = task_amounts(spec, group.choices[0].flavor, core_tasks(spec, spec.min_tasks))
+        return rule_reason(self.bounds.state, leaf, spec, group.asks, core)

@@ -16,6 +16,8 @@ from heliostat_scheduler.core.reasons import ReasonCode
 from heliostat_scheduler.core.state import State
 from heliostat_scheduler.core.tree import QueueNode
 
+BLOCKERS = 8
+
 
 @dataclass(slots=True)
 class Shortage:
@@ -71,7 +73,9 @@ class Shortage:
         if at.free >= needs:
             code = ReasonCode.FRAGMENTED if spec.spread == ANY else ReasonCode.TOPOLOGY_UNSATISFIED
             return Lack(code, at, spec, needs, self._largest(spec, flavor))
-        first = self._highest_waiting(leaf)
+        first = self.highest.get(leaf.name)
+        if first is None:
+            first = self.highest[leaf.name] = self._highest_waiting(leaf)
         if first > spec.priority:
             return Lack(ReasonCode.BELOW_PRIORITY, at, spec, needs, 0, first)
         if needs > at.share_left and at.others_hold:
@@ -112,18 +116,24 @@ class Shortage:
         return found
 
     def _holders_by_size(self, flavor: str) -> list[str]:
-        jobs = [
-            rec for leaf in self.state.book.tree.leaves for rec in self.state.holders(leaf.name)
+        """The largest of all are among the largest of each queue."""
+        found: list[tuple[int, str]] = []
+        for leaf in self.state.book.tree.leaves:
+            version = self.state.book.leaf_version.get(leaf.name, 0)
+            known = self.state.largest_in.get((leaf.name, flavor))
+            if known is None or known[0] != version:
+                known = self.state.largest_in[leaf.name, flavor] = (version, self._largest_in(leaf, flavor))
+            found += known[1]
+        return [job_id for _, job_id in sorted(found)[:BLOCKERS]]
+
+    def _largest_in(self, leaf: QueueNode, flavor: str) -> list[tuple[int, str]]:
+        sizes = [
+            (-len(rec.places) * max(rec.spec.shape.gpu_milli, 1), rec.id) for rec in self.state.holders(leaf.name)
             if rec.places and bool(rec.spec.shape.gpu_milli) == bool(flavor) and (not flavor or rec.flavor == flavor)
         ]  # fmt: skip
-        size = {rec.id: len(rec.places) * max(rec.spec.shape.gpu_milli, 1) for rec in jobs}
-        return sorted(size, key=lambda job_id: (-size[job_id], job_id))[:8]
+        return sorted(sizes)[:BLOCKERS]
 
     def _highest_waiting(self, leaf: QueueNode) -> int:
         """The highest class that waits in this queue and could ever start."""
-        found = self.highest.get(leaf.name)
-        if found is None:
-            groups = self.state.waiting.line(leaf.name).groups.values()
-            found = max((group.spec.priority for group in groups if group.feasible), default=0)
-            self.highest[leaf.name] = found
-        return found
+        groups = self.state.waiting.line(leaf.name).groups.values()
+        return max((group.spec.priority for group in groups if group.feasible), default=0)

@@ -5,9 +5,11 @@ For tasks that need several devices of one node, one node for all, or one domain
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from heliostat_scheduler.core.harm import Harm, Unit, Wish
+from heliostat_scheduler.core.harm import Harm, Unit
 from heliostat_scheduler.core.placement import ANY, ONE_NODE
 from heliostat_scheduler.core.space import WHOLE, NodeSpace
 from heliostat_scheduler.core.victims import by_node_of
@@ -19,11 +21,10 @@ SiteCost = tuple[int, int, int, int]
 SITES_PER_ROUND = 32
 
 
-def sites(search: Search, units: list[Unit]) -> list[tuple[list[NodeSpace], int]]:
-    """Sets of nodes with the room that each has to reach, the ones with the least to free first."""
+def sites(search: Search, touched: Iterable[str]) -> list[tuple[list[NodeSpace], int]]:
+    """Sets of nodes with the room that each has to reach, the ones with the least to free first. touched: where somebody could go."""
     wish, soon = search.wish, search.book.soon
-    touched = {place.node for unit in units for place in unit.places}
-    nodes = [soon.nodes[n] for n in sorted(touched) if n in soon.nodes and soon.nodes[n].opened]
+    nodes = [soon.nodes[n] for n in touched if n in soon.nodes and soon.nodes[n].opened]
     if wish.flavor:
         nodes = [node for node in nodes if node.flavor == wish.flavor]
     elif wish.spec.flavors:
@@ -42,27 +43,37 @@ def sites(search: Search, units: list[Unit]) -> list[tuple[list[NodeSpace], int]
     return [(domains[value], wish.count) for value in sorted(domains)]
 
 
-def could_reach(wish: Wish, nodes: list[NodeSpace], target: int, by_node: dict[str, list[Unit]]) -> bool:
-    """Cheap refusal: even with everybody there gone, the devices would not suffice."""
-    per_task = wish.spec.shape.gpu_milli // WHOLE
-    if not per_task:
-        return True
-    devices = 0
-    for node in nodes:
-        free = {slot for slot, left in zip(node.slots, node.free, strict=True) if left >= WHOLE}
-        for unit in by_node.get(node.id, ()):
-            free.update(slot for place in unit.places if place.node == node.id for slot in place.slots)
-        devices += len(free) // per_task
-    return devices >= target
+@dataclass(slots=True)
+class Reach:
+    """Cheap refusal: how many tasks nodes could hold at most, with everybody there gone. Whoever is taken meanwhile makes no difference."""
+
+    per_task: int
+    by_node: dict[str, list[Unit]]
+    tasks: dict[str, int] = field(default_factory=dict)
+
+    def suffices(self, nodes: list[NodeSpace], target: int) -> bool:
+        return not self.per_task or sum(self._tasks(node) for node in nodes) >= target
+
+    def _tasks(self, node: NodeSpace) -> int:
+        found = self.tasks.get(node.id)
+        if found is None:
+            free = {slot for slot, left in zip(node.slots, node.free, strict=True) if left >= WHOLE}
+            for unit in self.by_node.get(node.id, ()):
+                free.update(slot for place in unit.places if place.node == node.id for slot in place.slots)
+            found = self.tasks[node.id] = len(free) // self.per_task
+        return found
 
 
 def by_sites(search: Search, units: list[Unit]) -> bool:
     """Serve task after task at the site where it costs least; costs are measured once per round."""
+    if search.fits() is not None:
+        return True
+    by_node = by_node_of(units)
+    touched, reach = sorted(by_node), Reach(search.wish.spec.shape.gpu_milli // WHOLE, by_node)
     while search.fits() is None:
         offers: list[tuple[SiteCost, int, list[Unit]]] = []
-        by_node = by_node_of(units)
-        for index, (nodes, target) in enumerate(sites(search, units)):
-            offer = _try_site(search, nodes, target, by_node)
+        for index, (nodes, target) in enumerate(sites(search, touched)):
+            offer = _try_site(search, nodes, target, by_node) if reach.suffices(nodes, target) else None
             if offer is not None and offer[1]:
                 offers.append((offer[0], index, offer[1]))
             if len(offers) >= SITES_PER_ROUND:
@@ -97,8 +108,6 @@ def _accept(search: Search, offers: list[tuple[SiteCost, int, list[Unit]]]) -> b
 def _try_site(
     search: Search, nodes: list[NodeSpace], target: int, by_node: dict[str, list[Unit]]
 ) -> tuple[SiteCost, list[Unit]] | None:
-    if not could_reach(search.wish, nodes, target, by_node):
-        return None
     local = list(dict.fromkeys(unit for node in nodes for unit in by_node.get(node.id, ())))
     shape = search.wish.spec.shape
     before = search.taken.copy()
@@ -110,7 +119,7 @@ def _try_site(
     enough = search.greedy(local, done)
     old = set(before)
     mine = [unit for unit in search.taken if unit not in old]
-    if enough:
+    if enough and len(mine) > 1:
         for unit in sorted(mine, key=lambda u: (not u.evict, -u.lost)):
             if unit not in search.taken:  # its job was taken whole instead
                 continue

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 from heliostat_scheduler.core.book import JobRec, NodeRec, Phase
@@ -26,7 +28,8 @@ FORMAT = 1
 _DERIVED = frozenset({"counted", "at_nodes", "spec"})
 _PLACES = frozenset({"places", "leaving", "claim"})
 _FIELDS = tuple(field.name for field in fields(JobRec) if field.name not in _DERIVED)
-_DEFAULTS = {field.name: field.default for field in fields(JobRec) if field.name not in _DERIVED}
+_DEFAULTS = tuple(field.default for field in fields(JobRec) if field.name not in _DERIVED)
+_values: Callable[[JobRec], tuple[Any, ...]] = attrgetter(*_FIELDS)  # Any: its fields
 
 
 def job_record(rec: JobRec) -> dict[str, Any]:  # Any: JSON
@@ -36,12 +39,8 @@ def job_record(rec: JobRec) -> dict[str, Any]:  # Any: JSON
 
 def moving_record(rec: JobRec) -> dict[str, Any]:  # Any: JSON
     """All but the specification."""
-    body: dict[str, Any] = {}
-    for name in _FIELDS:
-        value = getattr(rec, name)
-        if value != _DEFAULTS[name]:
-            body[name] = encode(value)
-    return body
+    rows = zip(_FIELDS, _values(rec), _DEFAULTS, strict=True)
+    return {name: encode(value) for name, value, default in rows if value is not default and value != default}
 
 
 def node_record(rec: NodeRec) -> dict[str, Any]:  # Any: JSON

@@ -19,6 +19,7 @@ from heliostat_scheduler.core.starvation import is_starved, next_starvation_ms
 from heliostat_scheduler.core.structure import Structure
 from heliostat_scheduler.core.tree import QueueTree
 from heliostat_scheduler.core.usage import advance
+from heliostat_scheduler.core.victims import LeafVictims
 from heliostat_scheduler.core.waiting import (
     STARVED,
     Group,
@@ -48,7 +49,10 @@ class State:
         self.just_started: set[str] = set()
         """Jobs that got places in this cycle: none of them is asked for any in the same plan."""
         self.pools: dict[tuple[str, str], tuple[int, Pool]] = {}
+        self.victims: dict[tuple[str, str], LeafVictims] = {}
         self.largest_holders: dict[str, tuple[int, list[str]]] = {}
+        self.safe_times: dict[str, tuple[int, Policy, list[int]]] = {}
+        self.largest_in: dict[tuple[str, str], tuple[int, list[tuple[int, str]]]] = {}
         self.searched: set[Signature] = set()
         self.dependents: dict[str, set[str]] = {}
         self.failed: dict[str, str] = {}
@@ -194,10 +198,8 @@ class State:
         self.stale = True
         self.structure = Structure(self.book.nodes, self.book.blocked, tuple(self.node_pools.values()))
         self.flavors = self.structure.flavors
-        tree = QueueTree(self.book.tree.specs)
-        for name, node in tree.by_name.items():
-            node.usage, node.pull = self.book.tree.by_name[name].usage, self.book.tree.by_name[name].pull
-        self.book.recount(tree)
+        tree = self.book.tree
+        self.book.recount_wants()
         for line in self.waiting.lines.values():
             for group in line.groups.values():
                 judge(self, group)

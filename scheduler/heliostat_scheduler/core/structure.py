@@ -13,6 +13,7 @@ from heliostat_scheduler.core.book import NodeRec
 from heliostat_scheduler.core.model import CPU, MEMORY, NodePool, NodeSpec, TaskShape
 from heliostat_scheduler.core.placement import ANY, ONE_NODE
 from heliostat_scheduler.core.space import NodeSpace
+from heliostat_scheduler.core.waiting import Choice
 
 Kind = tuple[NodeSpec, int]
 """A node's hardware (its record without id, slots and labels) and its number of usable devices."""
@@ -47,6 +48,7 @@ class Structure:
         self._drawing = {kind.flavor for kind, _ in (*self.known, *self.usable) if kind.slot_cpu_milli == 0}
         self._alike: dict[TaskShape, TaskShape] = {}
         self._largest: dict[tuple[TaskShape, str, str, bool], int] = {}
+        self._choices: dict[tuple[TaskShape, int, str, tuple[str, ...]], tuple[Choice, ...]] = {}
 
     def _capacity(self) -> dict[str, int]:
         """What all known nodes sum to."""
@@ -62,6 +64,22 @@ class Structure:
         found = self._largest.get(key)
         if found is None:
             found = self._largest[key] = self._measure(shape, flavor, spread, usable)
+        return found
+
+    def choices(self, shape: TaskShape, tasks: int, spread: str, flavors: tuple[str, ...]) -> tuple[Choice, ...]:
+        """The flavors that a gang of this shape may run on."""
+        key = (shape, tasks, spread, flavors)
+        found = self._choices.get(key)
+        if found is None:
+            found = self._choices[key] = tuple(
+                Choice(
+                    flavor,
+                    shape.gpu_milli * tasks,
+                    self.alike(shape, flavor),
+                    self.largest(shape, flavor, spread, usable=True) >= tasks,
+                )
+                for flavor in flavors
+            )
         return found
 
     def alike(self, shape: TaskShape, flavor: str) -> TaskShape:

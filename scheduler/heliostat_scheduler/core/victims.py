@@ -1,11 +1,12 @@
-"""What every queue's running jobs could give, looked up once per cycle and queue.
+"""What every queue's running jobs could give.
 
-An entry is kept until something of that queue's leases changes. `pools` knows an upper bound of what a queue could give, so that a
-hopeless search is refused without looking at a single job.
+Who they are is kept until something of that queue's leases changes; what taking them costs is a matter of the cycle. `pools` knows an
+upper bound of what a queue could give, so that a hopeless search is refused without looking at a single job.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ from heliostat_scheduler.core.harm import (
     victim_side_over,
 )
 from heliostat_scheduler.core.idle import is_idle
+from heliostat_scheduler.core.model import Policy
+from heliostat_scheduler.core.offers import OfferKey, Offers
 from heliostat_scheduler.core.pools import pool_in
 from heliostat_scheduler.core.tree import QueueNode
 
@@ -28,52 +31,64 @@ if TYPE_CHECKING:
     from heliostat_scheduler.core.state import State
 
 
-OfferKey = tuple[str, str, int, int, int, bool, int, int, str]
-"""Asked queue, flavor; class, rank, user step and starvation of the wish; protection as of; rights; own job left out."""
-
-
 @dataclass(slots=True, eq=False)
 class Victim:
-    """One running job: as a whole, and task by task as far as it has surplus."""
+    """One running job. whole: it may be taken as a whole; surplus: how many tasks it could give up one by one."""
 
     rec: JobRec
     safe_until: int
-    whole: Unit | None
-    surplus: tuple[Unit, ...]
-    surplus_tasks: int
-
-
-@dataclass(slots=True)
-class Offers:
-    """What one queue may be asked for by wishes of one kind: surplus tasks, whole jobs, how many of its jobs are protected for now.
-
-    lower: some of the whole jobs are of a lower class than the wish. looked_at: jobs. gains: what the surplus comes to, and surplus and
-    whole jobs together; biggest: the largest single piece (milli-GPU).
-    """
-
-    shrinks: list[Unit] = field(default_factory=list)
-    evicts: list[Unit] = field(default_factory=list)
-    surplus: dict[str, int] = field(default_factory=dict)
-    protected: int = 0
-    lower: bool = False
-    looked_at: int = 0
-    gains: tuple[int, int] = (0, 0)
-    biggest: int = 0
-
-    def measure(self) -> Offers:
-        shrinks = [unit.amounts[0][1] for unit in self.shrinks if unit.amounts]
-        evicts = [unit.amounts[0][1] for unit in self.evicts if unit.amounts]
-        self.gains = (sum(shrinks), sum(shrinks) + sum(evicts))
-        self.biggest = max([0, *shrinks, *evicts])
-        return self
+    whole: bool
+    surplus: int
 
 
 @dataclass(slots=True)
 class LeafVictims:
-    """All of one queue on one flavor."""
+    """All of one queue on one flavor, by name. left_out: jobs that started in this cycle."""
 
     version: int
+    policy: Policy
+    cycle: int
+    left_out: set[str] = field(default_factory=set)
+    names: list[str] = field(default_factory=list)
     jobs: list[Victim] = field(default_factory=list)
+    _safe: list[int] | None = None
+    _classes: dict[int, list[tuple[int, int]]] | None = None
+
+    def put(self, job_id: str, victim: Victim | None) -> None:
+        """This is what is to be said of the job now."""
+        self._safe = self._classes = None
+        index = bisect_left(self.names, job_id)
+        there = index < len(self.names) and self.names[index] == job_id
+        if victim is None:
+            if there:
+                del self.names[index], self.jobs[index]
+        elif there:
+            self.jobs[index] = victim
+        else:
+            self.names.insert(index, job_id)
+            self.jobs.insert(index, victim)
+
+    def protected(self, as_of_ms: int) -> int:
+        """How many are protected at that time."""
+        if self._safe is None:
+            self._safe = sorted(victim.safe_until for victim in self.jobs)
+        return len(self._safe) - bisect_right(self._safe, as_of_ms)
+
+    def in_question(self, priority: int, least: int, lower: bool, surplus: bool) -> list[Victim]:
+        """Equals of this rank or a worse one (0: none of them); with `lower` all lower classes, with `surplus` equals that have some."""
+        if self._classes is None:
+            self._classes = {}
+            for index, victim in enumerate(self.jobs):
+                self._classes.setdefault(victim.rec.spec.priority, []).append((victim.rec.rank, index))
+            for rows in self._classes.values():
+                rows.sort()
+        equals = self._classes.get(priority, [])
+        found = {index for _, index in equals[bisect_left(equals, (least, -1)) :]} if least else set()
+        if lower:
+            found.update(i for other, rows in self._classes.items() if other < priority for _, i in rows)
+        if surplus:
+            found.update(index for _, index in equals if self.jobs[index].surplus)
+        return [self.jobs[index] for index in sorted(found)]
 
 
 class VictimIndex:
@@ -82,29 +97,72 @@ class VictimIndex:
     def __init__(self, state: State, now_ms: int) -> None:
         self.state = state
         self.now_ms = now_ms
-        self._leaves: dict[tuple[str, str], LeafVictims] = {}
-        self._offers: dict[OfferKey, tuple[int, Offers]] = {}
+        self._wholes: dict[Victim, Unit] = {}
+        self._tasks: dict[Victim, tuple[Unit, ...]] = {}
+        self._offers: dict[OfferKey, dict[str, tuple[int, Offers]]] = {}
+        self._everybody: dict[tuple[str, str, int], tuple[int, Offers]] = {}
         self._asked: dict[tuple[str, str, tuple[str, ...]], tuple[int, list[QueueNode], int]] = {}
+        self._sums: dict[tuple[str, tuple[str, ...]], tuple[int, int]] = {}
         self._floors: dict[tuple[str, str], tuple[int, int]] = {}
         self._longest: dict[tuple[str, int], tuple[int, int]] = {}
         self._lendable: dict[str, tuple[int, int]] = {}
         self._over: dict[str, tuple[int, list[QueueNode]]] = {}
 
     def of(self, leaf: QueueNode, flavor: str) -> LeafVictims:
-        """flavor '' means CPU-only jobs."""
-        version = self.state.book.leaf_version.get(leaf.name, 0)
-        found = self._leaves.get((leaf.name, flavor))
-        if found is None or found.version != version:
-            found = self._leaves[(leaf.name, flavor)] = self._build(leaf, flavor, version)
+        """flavor '' means CPU-only jobs. Only those are looked at whose leases have changed since the last time."""
+        state, key = self.state, (leaf.name, flavor)
+        version = state.book.leaf_version.get(leaf.name, 0)
+        found = state.victims.get(key)
+        if found is None or found.policy is not state.policy:
+            changed = None
+        elif found.version == version and (found.cycle == state.cycle or not found.left_out):
+            return found
+        else:
+            changed = state.book.changed_since(leaf.name, found.version)
+        holding = state.book.holding.get(leaf.name, set())
+        if found is None or changed is None:
+            found, jobs = LeafVictims(version, state.policy, state.cycle), sorted(holding)
+        else:
+            jobs = [*changed, *found.left_out.difference(changed)]
+        found.version, found.cycle = version, state.cycle
+        found.left_out.difference_update(jobs)
+        for job_id in jobs:
+            if job_id in holding and job_id in state.just_started:
+                found.left_out.add(job_id)
+            rec = state.book.jobs[job_id] if job_id in holding and job_id not in state.just_started else None
+            found.put(job_id, None if rec is None else _victim(rec, flavor, state.policy))
+        state.victims[key] = found
         return found
 
-    def offers(self, leaf: QueueNode, key: OfferKey) -> Offers | None:
-        """What was found for such a wish before, as long as nothing of the queue's leases has changed."""
-        known = self._offers.get(key)
+    def whole(self, victim: Victim, leaf: QueueNode) -> Unit:
+        """The job as a whole, as of this cycle."""
+        found = self._wholes.get(victim)
+        if found is None:
+            rec = victim.rec
+            amounts = unit_amounts(rec, len(rec.places))
+            found = Unit(rec, leaf, rec.places, True, amounts, lost_ms(rec, self.now_ms), self._idle(rec))
+            self._wholes[victim] = found
+        return found
+
+    def tasks(self, victim: Victim, leaf: QueueNode) -> tuple[Unit, ...]:
+        """Its tasks, of which as many may be taken as are surplus."""
+        found = self._tasks.get(victim)
+        if found is None:
+            found = self._tasks[victim] = tuple(surplus_units(victim.rec, leaf, self._idle(victim.rec)))
+        return found
+
+    def known(self, kind: OfferKey) -> dict[str, tuple[int, Offers]]:
+        """What was found for such wishes in this cycle: by queue, with the version of its leases."""
+        return self._offers.setdefault(kind, {})
+
+    def everybody(self, leaf: QueueNode, flavor: str, as_of_ms: int) -> Offers | None:
+        """What the queue offers to anybody of another queue who may ask."""
+        known = self._everybody.get((leaf.name, flavor, as_of_ms))
         return known[1] if known is not None and known[0] == self.state.book.leaf_version.get(leaf.name, 0) else None
 
-    def keep(self, leaf: QueueNode, key: OfferKey, found: Offers) -> None:
-        self._offers[key] = (self.state.book.leaf_version.get(leaf.name, 0), found)
+    def keep_everybody(self, leaf: QueueNode, flavor: str, as_of_ms: int, found: Offers) -> Offers:
+        self._everybody[leaf.name, flavor, as_of_ms] = (self.state.book.leaf_version.get(leaf.name, 0), found)
+        return found
 
     def _idle(self, rec: JobRec) -> bool:
         return rec.id in self.state.idle and self.state.policy.idle_actions and is_idle(rec, self.now_ms)
@@ -144,11 +202,25 @@ class VictimIndex:
         at, version = (wish.leaf.name, wish.flavor, keys), self.state.book.version
         known = self._asked.get(at)
         if known is None or known[0] != version:
-            leaves = [leaf for leaf in self.over(keys) if leaf is not wish.leaf]
-            leaves = [leaf for leaf in leaves if self._side_over(wish, leaf, keys)]
-            most = sum(pool_in(self.state, leaf, wish.flavor).most for leaf in (*leaves, wish.leaf))
+            over = self.over(keys)
+            leaves = [leaf for leaf in over if leaf is not wish.leaf and self._side_over(wish, leaf, keys)]
+            own = wish.leaf in over
+            if len(leaves) + own == len(over):
+                most = self._most_over(wish.flavor, keys)
+                most += 0 if own else pool_in(self.state, wish.leaf, wish.flavor).most
+            else:
+                most = sum(pool_in(self.state, leaf, wish.flavor).most for leaf in (*leaves, wish.leaf))
             known = self._asked[at] = (version, leaves, most)
         return known[1], known[2]
+
+    def _most_over(self, flavor: str, keys: tuple[str, ...]) -> int:
+        """What the queues above their own could give at the very most."""
+        version = self.state.book.version
+        known = self._sums.get((flavor, keys))
+        if known is None or known[0] != version:
+            total = sum(pool_in(self.state, leaf, flavor).most for leaf in self.over(keys))
+            known = self._sums[flavor, keys] = (version, total)
+        return known[1]
 
     def _side_over(self, wish: Wish, leaf: QueueNode, keys: tuple[str, ...]) -> bool:
         """Whether the other queue is above its own below the common ancestor. (A sibling is its whole side: it was found to be above.)"""
@@ -193,6 +265,8 @@ class VictimIndex:
 
     def over(self, keys: tuple[str, ...]) -> list[QueueNode]:
         """Queues above their share or guarantee in some of these resources: only they can be reclaimed from."""
+        if len(keys) == 1:
+            return self._over_in(keys[0])
         found: list[QueueNode] = []
         for key in keys:
             found += [leaf for leaf in self._over_in(key) if leaf not in found]
@@ -206,23 +280,12 @@ class VictimIndex:
             cached = self._over[key] = (version, leaves)
         return cached[1]
 
-    def _build(self, leaf: QueueNode, flavor: str, version: int) -> LeafVictims:
-        found = LeafVictims(version)
-        for rec in self.state.holders(leaf.name):
-            if not rec.places or rec.id in self.state.just_started:
-                continue
-            if bool(flavor) != bool(rec.spec.shape.gpu_milli) or (flavor and rec.flavor != flavor):
-                continue
-            whole = None
-            if evictable(rec):
-                amounts = unit_amounts(rec, len(rec.places))
-                whole = Unit(rec, leaf, rec.places, True, amounts, lost_ms(rec, self.now_ms), self._idle(rec))
-            surplus = surplus_tasks(rec)
-            if whole is None and not surplus:
-                continue
-            units = tuple(surplus_units(rec, leaf, self._idle(rec))) if surplus else ()
-            found.jobs.append(Victim(rec, safe_until(rec, self.state.policy), whole, units, surplus))
-        return found
+
+def _victim(rec: JobRec, flavor: str, policy: Policy) -> Victim | None:
+    if not rec.places or bool(flavor) != bool(rec.spec.shape.gpu_milli) or (flavor and rec.flavor != flavor):
+        return None
+    whole, surplus = evictable(rec), surplus_tasks(rec)
+    return Victim(rec, safe_until(rec, policy), whole, surplus) if whole or surplus else None
 
 
 def surplus_units(rec: JobRec, leaf: QueueNode, idle: bool) -> list[Unit]:
@@ -239,7 +302,7 @@ def by_node_of(units: list[Unit]) -> dict[str, list[Unit]]:
     """Units by the nodes on which they hold something."""
     found: dict[str, list[Unit]] = {}
     for unit in units:
-        for node_id in sorted({place.node for place in unit.places}):
+        for node_id in dict.fromkeys([place.node for place in unit.places]):
             found.setdefault(node_id, []).append(unit)
     return found
 

@@ -79,6 +79,10 @@ class Line:
         since = self.since[rows]
         return self.base[rows] + np.where(np.isnan(since), 0.0, now_s - since)
 
+    def ran_one(self, row: int, now_s: float) -> float:
+        since = float(self.since[row])
+        return float(self.base[row]) + (0.0 if math.isnan(since) else now_s - since)
+
 
 class RunHistory:
     """Feed it arrivals, starts, stops and completions; ask for the expected rest. Times in seconds."""
@@ -94,6 +98,7 @@ class RunHistory:
         self._centres: Floats = np.sqrt(edges[:-1] * edges[1:])
         self._counts: dict[int, Floats] = {}
         self._all: Floats = np.zeros(bins)
+        self._far: dict[int, Floats] = {}
         reach = self.settings.reach
         self._offsets: Ints = np.arange(-reach, reach + 1)
         self._kernel: Floats = np.exp(-np.abs(self._offsets) / self.settings.tau)
@@ -136,10 +141,11 @@ class RunHistory:
 
     def finished(self, job: str, now_s: float) -> None:
         line, row = self._at.pop(job)
-        total = float(line.ran(np.array([row]), now_s)[0])
+        total = line.ran_one(row, now_s)
         line.done[row], line.since[row] = max(1.0, total), np.nan
         place = int((math.log(max(total, SHORTEST_S)) - self._first_edge) / self._step)
         place = min(place, self.settings.bins - 1)
+        self._far = {}
         self._all[place] += 1
         self._counts.setdefault(int(line.gpus[row]), np.zeros(self.settings.bins))[place] += 1
 
@@ -150,8 +156,7 @@ class RunHistory:
 
     def attained_s(self, job: str, now_s: float) -> float:
         line, row = self._at[job]
-        since = float(line.since[row])
-        return float(line.base[row]) + (0.0 if math.isnan(since) else now_s - since)
+        return line.ran_one(row, now_s)
 
     # -- estimates
 
@@ -208,6 +213,8 @@ class RunHistory:
 
     def _neighbours(self, line: Line, rows: Ints, now_s: float) -> tuple[Floats, Floats]:
         """Samples and weights of the neighbours in order of arrival, (jobs, 2 reach + 1) each."""
+        if len(rows) == 1:
+            return self._around(line, int(rows[0]), now_s)
         settings = self.settings
         index = rows[:, None] + self._offsets
         inside = (index >= 0) & (index < line.size)
@@ -222,8 +229,30 @@ class RunHistory:
         weight *= np.where(line.template[index] == line.template[rows][:, None], settings.same_template, 1.0)
         return sample, weight
 
+    def _around(self, line: Line, row: int, now_s: float) -> tuple[Floats, Floats]:
+        """As `_neighbours`, of a single job: the same numbers, without gathering them row by row."""
+        settings, reach = self.settings, self.settings.reach
+        low, high = max(0, row - reach), min(line.size, row + reach + 1)
+        first, last = low - row + reach, high - row + reach
+        done, since = line.done[low:high], line.since[low:high]
+        finished = ~np.isnan(done)
+        ran = line.base[low:high] + np.where(np.isnan(since), 0.0, now_s - since)
+        part = self._kernel[first:last] * (finished + settings.running * (~finished & (ran > 0)))
+        part *= np.where(line.gpus[low:high] == line.gpus[row], settings.same_gpus, 1.0)
+        part *= np.where(line.template[low:high] == line.template[row], settings.same_template, 1.0)
+        sample, weight = np.empty((1, 2 * reach + 1)), np.zeros((1, 2 * reach + 1))
+        sample[0, first:last], weight[0, first:last] = np.where(finished, done, 2.0 * ran), part
+        sample[0, :first], sample[0, last:] = sample[0, first], sample[0, last - 1]
+        return sample, weight
+
     def _overall(self, gpus: int) -> Floats:
-        """Weights of the histogram bins: all jobs, those of the same GPU count, the prior."""
+        """Weights of the histogram bins: all jobs, those of the same GPU count, the prior. Kept until a job finishes."""
+        known = self._far.get(gpus)
+        if known is None:
+            known = self._far[gpus] = self._mix(gpus)
+        return known
+
+    def _mix(self, gpus: int) -> Floats:
         settings = self.settings
         weight = np.full(settings.bins, settings.prior / settings.bins)
         same = self._counts.get(gpus)

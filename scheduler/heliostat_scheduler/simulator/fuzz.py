@@ -2,8 +2,9 @@
 
 After every plan was obeyed, the inputs and the clock are frozen and the engine decides again until it has nothing to say (at most
 SETTLE cycles), and EXTRA times more: a decision then is a violation, as is an eviction of something that the frozen cycles started
-(the engine would trade places with itself). A violation names its seed; a seed that ever failed belongs into the regression list
-of tests/simulation/test_faults.py.
+(the engine would trade places with itself). Every FRESH_EVERY cycles an engine restored from bytes, which has looked nothing up before,
+has to decide the same. A violation names its seed; a seed that ever failed belongs into the regression list of
+tests/simulation/test_faults.py.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from __future__ import annotations
 import argparse
 import time
 
-from heliostat_scheduler.core.decisions import Discarded, Preempt, Start
+from heliostat_scheduler.core.decisions import Discarded, Plan, Preempt, Start
+from heliostat_scheduler.core.engine import Engine
 from heliostat_scheduler.simulator.faults import FaultRun, Violation
 from heliostat_scheduler.simulator.progress import Progress
 
 SETTLE = 12
 EXTRA = 5
+FRESH_EVERY = 10
 
 
 class FuzzRun(FaultRun):
@@ -41,10 +44,18 @@ class FuzzRun(FaultRun):
             if self.frozen(started):
                 raise Violation(f"seed {self.seed}: a decision after the fixpoint at {self.now_ms} ms")
 
+    def decided(self) -> Plan:
+        """The next plan; now and then beside that of an engine that has looked nothing up before."""
+        fresh = Engine.restore(self.engine.snapshot()) if self.cycles % FRESH_EVERY == 0 else None
+        plan = self.engine.decide(self.now_ms)
+        if fresh is not None and fresh.decide(self.now_ms) != plan:
+            raise Violation(f"seed {self.seed}: a restored engine decides otherwise at {self.now_ms} ms")
+        return plan
+
     def frozen(self, started: set[str]) -> bool:
         """One cycle with nothing new. True if anything was decided."""
         self.cycles += 1
-        orders = [order for order in self.engine.decide(self.now_ms).decisions if not isinstance(order, Discarded)]
+        orders = [order for order in self.decided().decisions if not isinstance(order, Discarded)]
         for order in orders:
             if isinstance(order, Preempt) and order.job_id in started:
                 raise Violation(f"seed {self.seed}: {order.job_id} was started and evicted with frozen inputs")
