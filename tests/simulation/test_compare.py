@@ -176,6 +176,32 @@ def test_names_in_a_legend_do_not_cover_each_other_and_every_policy_has_its_colo
     assert int(texts[-1][1]) < plots.MARGIN
 
 
+@pytest.mark.parametrize(
+    ("seconds", "longest", "text"),
+    [
+        pytest.param(65_220, None, "18.1 h", id="hours"),
+        pytest.param(600_000, None, "6.94 d", id="days"),
+        pytest.param(3_000, 600_000, "0.0347 d", id="on an axis of days"),
+        pytest.param(0, 5_400, "0 min", id="the origin"),
+        pytest.param(61.26, None, "61.3 s", id="seconds"),
+        pytest.param(86_400 * 5_000, None, "5,000 d", id="thousands"),
+    ],
+)
+def test_times_are_told_in_a_unit_and_without_powers_of_ten(seconds: float, longest: float | None, text: str) -> None:
+    assert plots.span_text(seconds, longest) == text
+
+
+def test_every_axis_of_the_report_has_its_unit(tmp_path: Path) -> None:
+    path = tmp_path / "long.csv"
+    path.write_text("submit_s,duration_s,num_gpus\n" + "".join(f"{600 * i},70000,1\n" for i in range(1_500)))
+    page = compare(path, ["fifo"], nodes=16).html()
+    ticks = re.findall(r'font-size="11" text-anchor="middle">(.*?)</text>', page)
+    assert len(ticks) == 6 * 3 and all(re.fullmatch(r"[\d.,]+ (d|h|min|s)", tick) for tick in ticks), ticks
+    numbers = re.findall(r'font-size="11" text-anchor="end">(.*?)</text>', page)
+    assert numbers and not [number for number in (*ticks, *numbers) if "e+" in number]
+    assert re.search(r"<td>\d+\.\d%</td>", page), "utilization in percent"
+
+
 def test_an_unknown_policy_lists_the_known_ones(trace: Path) -> None:
     with pytest.raises(BadInput, match="tiresias"):
         compare(trace, ["magic"], nodes=1)

@@ -14,6 +14,8 @@ COLOURS = ("#c2410c", "#0369a1", "#15803d", "#7e22ce", "#a16207", "#be123c", "#0
 WIDTH, HEIGHT, MARGIN = 720, 260, 46
 ROW = 6
 """Height of one GPU in the Gantt chart."""
+UNITS = ((86_400, "d", 3 * 86_400), (3600, "h", 2 * 3600), (60, "min", 120))
+"""(seconds, name, least span in seconds for which an axis or a cell is in this unit); below all of them: seconds."""
 GANTT_GPUS = 64
 GANTT_SPANS = 4000
 LEGEND_Y, LEGEND_LETTER, LEGEND_NAME = 12, 7, 24
@@ -24,11 +26,23 @@ def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
-def lines(curves: dict[str, Sequence[Point]], top: float | None = None) -> str:
-    """Lines over linear axes with a legend."""
+def span_text(seconds: float, longest_s: float | None = None) -> str:
+    """A span of time for people, in the unit that suits it (or the longest one beside it)."""
+    reach = abs(seconds if longest_s is None else longest_s)
+    factor, name = next(((factor, name) for factor, name, least in UNITS if reach >= least), (1, "s"))
+    return f"{count_text(seconds / factor)} {name}"
+
+
+def count_text(number: float) -> str:
+    """A number without powers of ten: 1,234 or 12.3 or 0.5."""
+    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
+
+
+def lines(curves: dict[str, Sequence[Point]], top: float | None = None, x_s: float = 3600.0) -> str:
+    """Lines over linear axes with a legend. x is time, in units of x_s seconds."""
     right = max((x for points in curves.values() for x, _ in points), default=1.0) or 1.0
     top = top or max((y for points in curves.values() for _, y in points), default=1.0) or 1.0
-    parts = [_open(HEIGHT), _axes(right, top), _legend(list(curves))]
+    parts = [_open(HEIGHT), _axes(right * x_s, top), _legend(list(curves))]
     for index, points in enumerate(curves.values()):
         path = " ".join(_at(x, y, right, top) for x, y in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour(index)}" stroke-width="1.6"/>')
@@ -38,7 +52,7 @@ def lines(curves: dict[str, Sequence[Point]], top: float | None = None) -> str:
 def stacked(hours: Sequence[float], layers: dict[str, Sequence[float]], top: float) -> str:
     """Areas on top of each other, the first at the bottom."""
     right = max(hours, default=1.0) or 1.0
-    parts = [_open(HEIGHT), _axes(right, top), _legend(list(layers))]
+    parts = [_open(HEIGHT), _axes(right * 3600, top), _legend(list(layers))]
     below = np.zeros(len(hours))
     for index, layer in enumerate(layers.values()):
         above = below + np.asarray(layer)
@@ -65,14 +79,15 @@ def gantt(spans: Sequence[Span], gpus_per_node: int, gpus: int, queues: Sequence
     parts = [_open(height), _legend(list(queues))]
     for row, count, span in bars:
         x, width = MARGIN + (span.from_s - begin) * scale, max(0.4, (span.to_s - span.from_s) * scale)
-        told = f"{span.job} ({span.queue}), {span.gpus} GPUs, {span.from_s / 3600:.2f} h to {span.to_s / 3600:.2f} h"
+        stay = f"from {span_text(span.from_s, end)} for {span_text(span.to_s - span.from_s)}"
+        told = f"{span.job} ({span.queue}), {span.gpus} GPUs, {stay}"
         parts.append(
             f'<rect x="{x:.1f}" y="{MARGIN + row * ROW}" width="{width:.1f}" height="{count * ROW - 1}" '
             f'fill="{colour(list(queues).index(span.queue))}"><title>{escape(told)}</title></rect>'
         )
     for share in (0.0, 0.5, 1.0):
-        at, hours = MARGIN + (WIDTH - 2 * MARGIN) * share, (begin + (end - begin) * share) / 3600
-        parts.append(_text(at, height - MARGIN + 16, f"{hours:.4g} h", "middle"))
+        at, passed = MARGIN + (WIDTH - 2 * MARGIN) * share, begin + (end - begin) * share
+        parts.append(_text(at, height - MARGIN + 16, span_text(passed, end), "middle"))
     return "".join(parts) + "</svg>", "; ".join(left_out)
 
 
@@ -107,12 +122,12 @@ def _open(height: int) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {height}" role="img">'
 
 
-def _axes(right: float, top: float) -> str:
+def _axes(right_s: float, top: float) -> str:
     base, span, rise = HEIGHT - MARGIN, WIDTH - 2 * MARGIN, HEIGHT - 2 * MARGIN
     parts = [f'<path d="M{MARGIN} {MARGIN}V{base}H{WIDTH - MARGIN}" fill="none" stroke="#a8a29e"/>']
     for share in (0, 0.5, 1):
-        parts.append(_text(MARGIN + span * share, base + 16, f"{right * share:.4g}", "middle"))
-        parts.append(_text(MARGIN - 6, base - rise * share, f"{top * share:.3g}", "end"))
+        parts.append(_text(MARGIN + span * share, base + 16, span_text(right_s * share, right_s), "middle"))
+        parts.append(_text(MARGIN - 6, base - rise * share, count_text(top * share), "end"))
     return "".join(parts)
 
 

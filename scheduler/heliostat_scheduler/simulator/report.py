@@ -47,15 +47,15 @@ def render(
         f"<h1>{escape(trace)}</h1><p>{len(gpus_of)} jobs on {gpus} GPUs; quotas "
         + ", ".join(f"{escape(queue)}: {quota}" for queue, quota in sorted(quotas.items())) + "</p>",
         _table([replay.row for replay in replays.values()]),
-        "<h2>Waiting</h2><p>Share of jobs (upright) that were delayed by more than this many seconds.</p>",
-        plots.lines({name: _survival(replay.done) for name, replay in replays.items()}),
-        "<h2>Utilization over time</h2><p>Share of the GPUs that are held, by hours.</p>",
+        "<h2>Waiting</h2><p>Share of jobs (upright) that were delayed by more than the time below.</p>",
+        plots.lines({name: _survival(replay.done) for name, replay in replays.items()}, x_s=1.0),
+        "<h2>Utilization over time</h2><p>Share of the GPUs that are held.</p>",
         plots.lines({name: _points(curve, curve.utilization(gpus)) for name, curve in made.items()}, top=1.0),
         "<h2>Fairness over time</h2><p>The worst-off queue: what it holds of what it is guaranteed and asks for; 1 = nobody is short.</p>",
         plots.lines({name: _points(curve, curve.fairness(quotas)) for name, curve in made.items()}, top=1.0),
-        "<h2>Jobs in the system</h2><p>Submitted and not finished, by hours.</p>",
+        "<h2>Jobs in the system</h2><p>Submitted and not finished.</p>",
         plots.lines({name: _in_system(replay.done) for name, replay in replays.items()}),
-        "<h2>Mean delay by queue</h2><p>Seconds.</p>",
+        "<h2>Mean delay by queue</h2>",
         _delays([replay.row for replay in replays.values()]),
     ]  # fmt: skip
     for name, replay in replays.items():
@@ -91,12 +91,21 @@ def _layers(quotas: dict[str, int], made: dict[str, Curves]) -> list[str]:
 
 
 def _table(rows: Sequence[dict[str, object]]) -> str:
-    head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in ("policy", *COLUMNS))
+    head = "".join(f"<th>{name.removesuffix('_s').replace('_', ' ')}</th>" for name in ("policy", *COLUMNS))
     body = "".join(
-        f"<tr><td>{escape(str(row['policy']))}</td>" + "".join(f"<td>{row[key]}</td>" for key in COLUMNS) + "</tr>"
+        f"<tr><td>{escape(str(row['policy']))}</td>"
+        + "".join(f"<td>{_cell(key, row[key])}</td>" for key in COLUMNS)
+        + "</tr>"
         for row in rows
     )
     return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _cell(name: str, value: object) -> str:
+    """Times in the unit that suits each, shares in percent."""
+    if isinstance(value, int | float) and name.endswith("_s"):
+        return plots.span_text(value)
+    return f"{value:.1%}" if isinstance(value, float) and name == "utilization" else escape(str(value))
 
 
 def _survival(done: Sequence[Finished]) -> list[plots.Point]:
@@ -128,6 +137,8 @@ def _delays(rows: Sequence[dict[str, object]]) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in tables)
     lines = []
     for queue in queues:
-        cells = "".join(f"<td>{table.get(queue, '')}</td>" for table in tables.values() if isinstance(table, dict))
+        cells = "".join(
+            f"<td>{_cell('delay_s', table.get(queue, ''))}</td>" for table in tables.values() if isinstance(table, dict)
+        )
         lines.append(f"<tr><td>{escape(queue)}</td>{cells}</tr>")
     return f"<table><tr><th>queue</th>{head}</tr>{''.join(lines)}</table>"

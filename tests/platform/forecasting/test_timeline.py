@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import Any
 
@@ -81,6 +82,28 @@ def test_as_a_page_of_its_own(plant: Plant) -> None:
     assert page.count("<rect") == len(told_spans(page)) >= 6
     assert "<script" not in page and "http" not in page and "src=" not in page
     assert "displaced by urgent" in page
+
+
+def test_the_page_says_whose_letter_is_whose(plant: Plant) -> None:
+    document = told(plant)
+    page = timeline_html(document)
+    for letter, job in (("A", "train"), ("B", "urgent"), ("C", "long")):
+        row = re.search(rf'<tr><td><b style="background:(#\w+)">{letter}</b></td>(.*?)</tr>', page)
+        assert row is not None and row[2] == f"<td>{job}</td><td>default</td><td>{job}</td>"
+        assert f'fill="{row[1]}"' in page, "the colour of its bars"
+    many = [{**document["spans"][0], "job": f"j{index}"} for index in range(60)]
+    assert "8 more jobs: point at their bars" in timeline_html({**document, "spans": many})
+
+
+def test_moments_on_the_axis_do_not_run_into_each_other(plant: Plant) -> None:
+    page = timeline_html(told(plant))  # a day of another year: labels with a date
+    labels = re.findall(r'<text x="([\d.]+)" y="14" text-anchor="(\w+)" fill="#57534e">(.*?)</text>', page)
+    spans = []
+    for x, anchor, text in labels:
+        width = 6.2 * len(text)
+        left = float(x) - {"start": 0, "middle": width / 2, "end": width}[anchor]
+        spans.append((left, left + width))
+    assert len(spans) >= 5 and all(before[1] < after[0] for before, after in pairwise(spans))
 
 
 def told_spans(page: str) -> list[str]:
