@@ -2,8 +2,11 @@
 
 Top-down the tree, one resource at a time: each child gets `min(quota, what it wants)`; quotas that sum above what there is are
 scaled in proportion (and an alarm says so). The surplus goes to the bands of queue priority, highest first; inside a band it is
-filled like water: in proportion to weight, nobody above what it wants or its limit. GPU shares are rounded to whole devices,
-the largest remainder first; at equal remainders the present holder keeps the device, so that shares do not flap.
+filled like water: in proportion to weight, nobody above what it wants or its limit.
+
+GPU shares are rounded to whole devices. What of a remainder somebody holds stays with the holder, so that shares do not flap and nobody
+is displaced for a remainder; what nobody holds goes to the queue with the least decayed use (idle debt included) for its exact share.
+A device that a job gives back thus goes to whoever is owed it, and what cannot be divided goes round.
 
 The sum of the children never exceeds the parent. Integers only.
 """
@@ -135,19 +138,26 @@ def _fill(band: list[_Share], surplus: int) -> int:
 
 
 def _round(shares: list[_Share], key: str) -> None:
-    """Whole devices: collect the remainders of the shares that are not at their cap and hand them out again, largest first."""
+    """Whole devices: the remainders of the shares that are not at their cap, first to who holds them, then to who is owed most."""
     loose = [share for share in shares if share.got < share.cap and share.got % UNIT]
-    pool = sum(share.got % UNIT for share in loose)
     if len(loose) < 2:
         return
-    order = sorted(
-        loose,
-        key=lambda s: (-(s.got % UNIT), -min(1, s.node.plan.get(key, 0) // (s.got - s.got % UNIT + UNIT)),
-                       -s.node.spec.priority, s.node.rank),
-    )  # fmt: skip
+    holders, owed, pool = [], [], 0
     for share in loose:
-        share.got -= share.got % UNIT
-    for share in order:
-        part = min(UNIT, pool, share.cap - share.got)
+        whole, rest = share.got - share.got % UNIT, share.got % UNIT
+        last = (-rest, -share.node.spec.priority, share.node.rank)
+        held = min(UNIT, share.node.plan.get(key, 0) - whole)
+        if held > 0:
+            holders.append((-held, last, share))
+        owed.append((share.node.usage.get(key, 0) * UNIT // share.got, last, share))
+        share.got = whole
+        share.base = whole + UNIT
+        pool += rest
+    for most, _, share in sorted(holders, key=lambda row: row[:2]):
+        part = min(-most, pool, share.cap - share.got)
+        share.got += part
+        pool -= part
+    for _, _, share in sorted(owed, key=lambda row: row[:2]):
+        part = min(share.base - share.got, pool, share.cap - share.got)
         share.got += part
         pool -= part
