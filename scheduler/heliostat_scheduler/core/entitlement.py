@@ -13,6 +13,7 @@ The sum of the children never exceeds the parent. Integers only.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from heliostat_scheduler.core.model import MEMORY, UNLIMITED
@@ -29,6 +30,7 @@ class _Share:
     base: int
     kept: int
     got: int = 0
+    whole: int = 0
 
 
 def entitle(tree: QueueTree, capacity: dict[str, int], whole_devices: bool, strength_milli: int) -> list[str]:
@@ -61,7 +63,7 @@ def _divide(
         band = [share for share in shares if share.node.spec.priority == priority]
         surplus -= _fill(band, max(0, surplus))
     if whole:
-        _round(shares, key)
+        _round(shares, key, lambda node, share: _above(node, key, capacity, strength, share))
     for share in shares:
         share.node.entitled[key] = share.got
         share.node.secured[key] = min(share.got, share.node.quota_of(key, capacity.get(key, 0)))
@@ -137,27 +139,44 @@ def _fill(band: list[_Share], surplus: int) -> int:
     return given_in_all
 
 
-def _round(shares: list[_Share], key: str) -> None:
-    """Whole devices: the remainders of the shares that are not at their cap, first to who holds them, then to who is owed most."""
+def _round(shares: list[_Share], key: str, above: Callable[[QueueNode, int], int]) -> None:
+    """Whole devices: the remainders of the shares that are not at their cap, first to who holds them, then to who is owed most.
+
+    above: how much the queue would hold above this share of it.
+    """
     loose = [share for share in shares if share.got < share.cap and share.got % UNIT]
     if len(loose) < 2:
         return
     holders, owed, pool = [], [], 0
     for share in loose:
-        whole, rest = share.got - share.got % UNIT, share.got % UNIT
-        last = (-rest, -share.node.spec.priority, share.node.rank)
-        held = min(UNIT, share.node.plan.get(key, 0) - whole)
+        exact, share.whole = share.got, share.got - share.got % UNIT
+        last = (share.whole - exact, -share.node.spec.priority, share.node.rank)
+        held = min(UNIT, above(share.node, share.whole))
         if held > 0:
             holders.append((-held, last, share))
-        owed.append((share.node.usage.get(key, 0) * UNIT // share.got, last, share))
-        share.got = whole
-        share.base = whole + UNIT
-        pool += rest
-    for most, _, share in sorted(holders, key=lambda row: row[:2]):
-        part = min(-most, pool, share.cap - share.got)
+        owed.append((share.node.usage.get(key, 0) * UNIT // exact, last, share))
+        share.got = share.whole
+        pool += exact - share.whole
+    for held, _, share in sorted(holders, key=lambda row: row[:2]):
+        part = min(-held, pool, share.cap - share.got)
         share.got += part
         pool -= part
     for _, _, share in sorted(owed, key=lambda row: row[:2]):
-        part = min(share.base - share.got, pool, share.cap - share.got)
+        part = min(share.whole + UNIT - share.got, pool, share.cap - share.got)
         share.got += part
         pool -= part
+
+
+def _above(node: QueueNode, key: str, capacity: dict[str, int], strength: int, share: int) -> int:
+    """What the queue holds above `share`: if it has queues below it, what they hold above what `share` would give them."""
+    if node.children:
+        node.entitled[key] = share
+        _divide(node, key, capacity, True, strength, [])
+        return sum(_excess(child, key) for child in node.children)
+    return node.plan.get(key, 0) - share
+
+
+def _excess(node: QueueNode, key: str) -> int:
+    if node.children:
+        return sum(_excess(child, key) for child in node.children)
+    return max(0, node.plan.get(key, 0) - node.entitled.get(key, 0))
