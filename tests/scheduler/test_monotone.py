@@ -36,9 +36,13 @@ def draw(rng: random.Random) -> tuple[list[QueueSpec], dict[str, int], int]:
 
 
 def shares(queues: list[QueueSpec], wants: dict[str, int], capacity: int, whole: bool) -> dict[str, int]:
+    """With something of what is wanted held already, and used for some time."""
     tree = QueueTree(queues)
+    rng = random.Random(repr(sorted(wants.items())) + str(capacity))
     for name, want in wants.items():
         tree.add(tree.by_name[name], "want", ((GPU, want),), 1)
+        tree.add(tree.by_name[name], "plan", ((GPU, min(want, 500 * rng.randint(0, 10))),), 1)
+        tree.add(tree.by_name[name], "usage", ((GPU, rng.randint(0, 4)),), 1)
     entitle(tree, {GPU: capacity}, whole, 0)
     return {name: found.entitled.get(GPU, 0) for name, found in tree.by_name.items()}
 
