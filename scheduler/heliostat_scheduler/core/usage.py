@@ -1,9 +1,10 @@
 """What queues and users have used lately: GPU-time that counts half after one half-life.
 
 Usage is the integral of what is occupied, in milli-GPU x ms, and is decayed in steps: 1,024 ticks of a fixed grid make a half-life.
-Between two ticks it is a plain sum, so it does not matter at which instants somebody looked. Decisions use the value of the last tick
-(`pull` of a queue, `user_step` of a job), so that shares and orders move at ticks only. A job that holds GPUs idly within its quota is
-not ended for it: its time counts more than once (*idle debt*), and its queue's claim on the surplus falls.
+Between two ticks it is a plain sum, so it does not matter at which instants somebody looked. Weights and orders use the value of the last
+tick (`pull` of a queue, `user_step` of a job), so that they move at ticks only; who is owed a device that cannot be divided goes by `usage`
+itself, and moves only what nobody holds. A job that holds GPUs idly within its quota is not ended for it: its time counts more than once
+(*idle debt*), and its queue's claim on the next such device falls.
 """
 
 from __future__ import annotations
