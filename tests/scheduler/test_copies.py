@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from heliostat_scheduler.core.copies import Copies
+from heliostat_scheduler.core.copies import Copies, as_they_are
 
 Box = list[int]
 
@@ -34,6 +34,7 @@ def turn(rng: Random, real: dict[str, Box], lazy: Copies[str, Box]) -> None:
             assert sorted(real) == sorted(lazy)
     assert len(real) == len(lazy) and bool(real) == bool(lazy)
     assert real == dict(lazy.everything())
+    assert as_they_are(lazy, list(real)) == list(real.values())
 
 
 @pytest.mark.parametrize("seed", range(30))

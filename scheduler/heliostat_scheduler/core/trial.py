@@ -126,7 +126,8 @@ class Bench:
 def _somebody_stands_back(state: State) -> bool:
     """Whether a job waits behind a reservation: then a change of another one may let it go."""
     codes = (ReasonCode.RESERVED_FOR, ReasonCode.BACKFILL_TOO_LONG)
-    return any(isinstance(answer, Reason) and answer.code in codes for answer in state.waiting.answers())
+    answers = (group.answer for group in state.waiting.every_group())
+    return any(isinstance(answer, Reason) and answer.code in codes for answer in answers)
 
 
 def _settled(state: State, rec: JobRec, now_ms: int) -> bool:

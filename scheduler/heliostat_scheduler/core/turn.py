@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from heliostat_scheduler.core.book import JobRec, core_tasks, task_amounts
+from heliostat_scheduler.core.copies import as_they_are
 from heliostat_scheduler.core.harm import Wish, min_runtime_ms, reclaim_harm, turn_of
 from heliostat_scheduler.core.judge import candidate_flavors, rule_reason
-from heliostat_scheduler.core.model import JobSpec, TaskPlace
+from heliostat_scheduler.core.model import JobSpec, Policy, TaskPlace
 from heliostat_scheduler.core.placement import find
 from heliostat_scheduler.core.reasons import Reason, ReasonCode
 from heliostat_scheduler.core.space import Space
@@ -21,6 +22,7 @@ from heliostat_scheduler.core.starvation import deadline_ms
 
 if TYPE_CHECKING:
     from heliostat_scheduler.core.state import State
+    from heliostat_scheduler.core.waiting import Group
 
 NEVER = 1 << 62
 """The end of work of which no end is known."""
@@ -192,9 +194,7 @@ def promise_of(state: State, rec: JobRec) -> Promise | None:
         return None  # nothing is kept free for work that needs no GPU
     held = [other for leaf in state.book.tree.leaves for other in state.holders(leaf.name)]
     within_ms = max(policy.min_runtime_ms, policy.starvation_turn_ms) + max((o.spec.grace_ms for o in held), default=0)
-    behind = sum(
-        _starves_before(state, other, rec, due) for other in map(state.book.jobs.__getitem__, state.waiting.keys)
-    )
+    behind = _starve_before(state, rec, due)
     known = not turn.ends or turn.at_ms != NEVER
     start = due
     if turn.ends and known:  # until it starves, more work like theirs may start
@@ -203,11 +203,44 @@ def promise_of(state: State, rec: JobRec) -> Promise | None:
     return Promise(due, start + (behind + 1) * within_ms if known else None, within_ms, behind, turn.ends)
 
 
-def _starves_before(state: State, other: JobRec, rec: JobRec, due_ms: int) -> bool:
-    due = deadline_ms(other.spec, state.policy)
-    if other is rec or due is None or other.attempt or not state.could_ever_fit(other.spec):
-        return False
-    ahead = due < due_ms or (
-        due == due_ms and (other.spec.submitted_at_ms, other.id) < (rec.spec.submitted_at_ms, rec.id)
-    )
-    return ahead and bool(set(candidate_flavors(state, other.spec)) & set(candidate_flavors(state, rec.spec)))
+def _starve_before(state: State, rec: JobRec, due_ms: int) -> int:
+    """How many waiting jobs that ask for the same starve before this one. Thousands may wait, so what groups have in common is asked once."""
+    waiting, jobs = state.waiting, state.book.jobs
+    flavors = frozenset(candidate_flavors(state, rec.spec))
+    firsts: dict[int, tuple[int, str] | None] = {}
+    alike: dict[tuple[bool, tuple[str, ...]], bool] = {}
+    ahead: list[str] = []
+    for group in waiting.every_group():
+        spec = group.spec
+        if spec.priority not in firsts:
+            firsts[spec.priority] = _before(spec, state.policy, rec.spec, due_ms)
+        first, accepts = firsts[spec.priority], (spec.shape.gpu_milli == 0, spec.flavors)
+        if accepts not in alike:
+            alike[accepts] = not flavors.isdisjoint(candidate_flavors(state, spec))
+        if first is not None and alike[accepts] and _fits(state, group):
+            ahead += [key[4] for key in group.members if key[3:] < first]
+    found = [other.attempt for other in as_they_are(jobs, ahead)].count(0)
+    if len(waiting.group_of) < len(waiting.keys):
+        others = [job_id for job_id in waiting.keys if job_id not in waiting.group_of]
+        for job_id, other in zip(others, as_they_are(jobs, others), strict=True):
+            first = _before(other.spec, state.policy, rec.spec, due_ms)
+            if first is not None and (other.spec.submitted_at_ms, job_id) < first and not other.attempt:
+                accepted = candidate_flavors(state, other.spec)
+                found += not flavors.isdisjoint(accepted) and state.could_ever_fit(other.spec)
+    return found
+
+
+def _before(spec: JobSpec, policy: Policy, mine: JobSpec, due_ms: int) -> tuple[int, str] | None:
+    """Jobs of the class of `spec` starve before `mine` does if they were submitted before this: (time, id). None: they never starve."""
+    due = deadline_ms(spec, policy)
+    if due is None:
+        return None
+    last = due_ms - (due - spec.submitted_at_ms)
+    if last == mine.submitted_at_ms:
+        return last, mine.id
+    return (last, "") if last > mine.submitted_at_ms else (last + 1, "")
+
+
+def _fits(state: State, group: Group) -> bool:
+    judged = group.judged_for is state.structure
+    return group.structural is None if judged else state.could_ever_fit(group.spec)

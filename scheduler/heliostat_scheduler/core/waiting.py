@@ -266,11 +266,11 @@ class Waiting:
         line = self.lines.get(queue)
         return line is not None and bool(line.groups)
 
-    def answers(self) -> Iterator[Reason | Lack | None]:
-        """Why each group waits; none of them is copied for it."""
+    def every_group(self) -> Iterator[Group]:
+        """To look at, not to change: none of them is copied for it."""
         for line in self.lines.values():
             for _, group in line.groups.everything() if isinstance(line.groups, Copies) else line.groups.items():
-                yield group.answer
+                yield group
 
     def position(self, rec: JobRec) -> int | None:
         key = self.keys.get(rec.id)
