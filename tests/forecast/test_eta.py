@@ -16,6 +16,7 @@ from heliostat_scheduler.forecast import (
     estimates,
     like_before,
 )
+from heliostat_scheduler.forecast.arrivals import GOES_ON
 from heliostat_scheduler.forecast.eta import ENOUGH, Scored, loss_ms, quantile, summary
 from heliostat_scheduler.forecast.lengths import LONGEST_MS, SHORTEST_MS, uniform
 
@@ -80,6 +81,21 @@ def test_arrivals_repeat_the_past_without_its_names() -> None:
     assert all(60 * MINUTE < arrival.at_ms <= 240 * MINUTE and arrival.spec.id.startswith("~") for arrival in coming)
     assert len({arrival.spec.id for arrival in coming}) == len(coming)
     assert coming == like_before(past, lambda _spec, _ran: 5, 60 * MINUTE, 3 * 3_600_000, seed=3)
+
+
+def test_a_burst_goes_on_for_a_while() -> None:
+    """One job an hour for a day, and sixty in the last hour: what comes is above the mean by half of what came last, then a quarter."""
+    hour, now = 60 * MINUTE, 24 * 60 * MINUTE
+    past = [spec(f"p{h}", at=h * hour) for h in range(23)] + [
+        spec(f"b{i}", at=23 * hour + i * MINUTE) for i in range(60)
+    ]
+    counts = [0, 0, 0]
+    for seed in range(1_500):
+        for arrival in like_before(past, lambda _spec, _ran: 5, now, 3 * hour, seed):
+            counts[min(2, (arrival.at_ms - now - 1) // hour)] += 1
+    mean = (23 + 60) / 24
+    expected = [mean + GOES_ON**hours * (60 - mean) for hours in (1, 2, 3)]
+    assert [count / 1_500 for count in counts] == pytest.approx(expected, rel=0.1)
 
 
 def test_an_estimate_is_a_quantile_over_futures() -> None:
