@@ -76,5 +76,6 @@ def test_the_interval_of_a_difference() -> None:
 def test_a_file_where_the_recording_should_go_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "record"
     path.write_text("")
-    assert main(["eta", "--trace", "t.csv", "--vcs", "v.csv", "--record", str(path)]) == 2
-    assert f"--record {path} is no folder" in capsys.readouterr().err
+    for record in (path, path / "below"):
+        assert main(["eta", "--trace", "t.csv", "--vcs", "v.csv", "--record", str(record)]) == 2
+        assert f"--record {path} is no folder" in capsys.readouterr().err

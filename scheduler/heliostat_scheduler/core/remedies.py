@@ -7,7 +7,7 @@ of ideas is bounded, so an explanation costs a bounded number of cycles.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from heliostat_scheduler.core.judge import candidate_flavors as flavors_to_try
 from heliostat_scheduler.core.judge import room_in, rule_reason, structural_reason
 from heliostat_scheduler.core.model import PRIORITY_CLASSES, JobSpec, NodeSpec, Preemptibility, SlotSpec
 from heliostat_scheduler.core.reasons import Reason, ReasonCode, Remedy, RemedyKind, amount, decimal, sentence
+from heliostat_scheduler.core.smaller import fitting_tasks, small_tasks
 from heliostat_scheduler.core.tree import QueueNode
 from heliostat_scheduler.core.trial import TIME_CODES, Bench, Passed, losers, pass_time
 
@@ -229,7 +230,8 @@ class _Ideas:
         return "resubmit" if self.why.code is ReasonCode.NEVER_FITS else "change_job"
 
     def _smaller_tasks(self) -> Iterator[Remedy]:
-        yield from self._first(self._resubmit(), dict.fromkeys((*self._fitting_tasks(), *self._small_tasks())))
+        smaller = (*self._fitting_tasks(), *small_tasks(self.engine.state, self.spec))
+        yield from self._first(self._resubmit(), dict.fromkeys(smaller))
 
     def _taken_back(self) -> list[JobSpec]:
         """What is refused because it could not be taken back, as work that can be: it may borrow."""
@@ -238,35 +240,7 @@ class _Ideas:
         return [replace(self.spec, preemptibility=Preemptibility.PREEMPTIBLE)]
 
     def _fitting_tasks(self) -> list[JobSpec]:
-        """What never fits, with the most CPU, or the most memory, per task that does."""
-        if self.why.code is not ReasonCode.NEVER_FITS:
-            return []
-        spec, shape = self.spec, self.spec.shape
-        cpu = self._most(shape.cpu_milli // 1000, lambda n: replace(spec, shape=replace(shape, cpu_milli=1000 * n)))
-        memory = self._most(
-            shape.memory_bytes >> 20, lambda n: replace(spec, shape=replace(shape, memory_bytes=n << 20))
-        )
-        return [found for found in (cpu, memory) if found is not None and found != spec]
-
-    def _most(self, high: int, sized_so: Callable[[int], JobSpec]) -> JobSpec | None:
-        """The largest of these sizes from 1 that fits the cluster and every rule of the queue."""
-        low = 0
-        while low < high:
-            middle = (low + high + 1) // 2
-            fits = structural_reason(self.engine.state, sized_so(middle)) is None
-            low, high = (middle, high) if fits else (low, middle - 1)
-        return sized_so(low) if low else None
-
-    def _small_tasks(self) -> Iterator[JobSpec]:
-        """Less CPU or memory per task: what the largest node has, half of what was asked, one CPU."""
-        shape = self.spec.shape
-        cpu, memory = self.engine.state.structure.largest_node(self.spec.flavors)
-        for milli in (cpu // 1000 * 1000, shape.cpu_milli // 2000 * 1000, 1000):
-            if 0 < milli < shape.cpu_milli:
-                yield replace(self.spec, shape=replace(shape, cpu_milli=milli))
-        for size in (memory >> 20 << 20, shape.memory_bytes >> 21 << 20):
-            if 0 < size < shape.memory_bytes:
-                yield replace(self.spec, shape=replace(shape, memory_bytes=size))
+        return fitting_tasks(self.engine.state, self.spec) if self.why.code is ReasonCode.NEVER_FITS else []
 
     def _classes(self) -> Iterator[Remedy]:
         higher = sorted(value for value in PRIORITY_CLASSES.values() if value > self.spec.priority)

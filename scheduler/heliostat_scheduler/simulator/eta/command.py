@@ -23,8 +23,9 @@ from heliostat_scheduler.simulator.tables import BadInput
 
 def run(arguments: argparse.Namespace) -> dict[str, object]:
     """Keys: told, raw, naive, differences and per_vc (see `tables`); jobs: estimates; waited: all that waited more than a minute."""
-    if arguments.record.exists() and not arguments.record.is_dir():
-        raise BadInput(f"--record {arguments.record} is no folder")
+    there = next(folder for folder in (arguments.record, *arguments.record.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise BadInput(f"--record {there} is no folder")
     vcs = data.load_vcs(arguments.vcs)
     jobs = data.load_jobs(arguments.trace, vcs)
     began = time.monotonic()
