@@ -15,6 +15,7 @@ from heliostat.local import LocalError, UpOptions, cluster, ports, processes, re
 from heliostat.local.machine import OBJECT_STORE_MAX_BYTES, Shape, object_store_size
 from heliostat.local.ray_head import command
 from heliostat.local.records import INSTANCE, ControlRecord, ProcessId, RayRecord
+from heliostat.settings import load
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
@@ -99,6 +100,13 @@ def test_a_public_address_needs_a_firewall(monkeypatch: pytest.MonkeyPatch) -> N
         cluster._refuse_exposed("127.0.0.1", UpOptions())
     assert (told.value.code, "--i-have-a-firewall" in told.value.remedy) == ("public_host", True)
     cluster._refuse_exposed("127.0.0.1", UpOptions(i_have_a_firewall=True))
+
+
+def test_a_home_where_no_folder_can_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LocalError, match="cannot be made") as told:
+        cluster._make_home(load(environ={"HELIOSTAT_HOME": str(tmp_path / "file" / "home")}), lambda step: None)
+    assert (told.value.code, "HELIOSTAT_HOME" in told.value.remedy) == ("home_unusable", True)
 
 
 def test_an_open_port_needs_a_firewall(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,6 +118,9 @@ def test_the_command_line(helio: Helio, folder: Path, tmp_path: Path) -> None:
     assert "x FP32[*, 4]" in shown and "a=b" in shown and "VERSION" in shown
     assert helio("model", "show", "digits@champion", "--json").json["version"] == 1
     assert helio("model", "pull", "digits:1", str(tmp_path / "out")).out == f"{tmp_path / 'out'}\n"
+    (tmp_path / "file").touch()
+    below = helio("model", "pull", "digits:1", str(tmp_path / "file" / "out"))
+    assert below.code == 2 and "cannot be written" in below.err
     assert helio("model", "push", "digits", str(tmp_path / "out"), "--variant-of", "1").out == "digits:2\n"
     assert helio("model", "alias", "digits", "@champion", "2", "--if", "1").out == "digits@champion -> digits:2\n"
     assert helio("model", "alias", "digits", "champion", "1", "--if", "1").code == 5
