@@ -1,4 +1,8 @@
-"""The state as plain values and back. What can be computed from the rest is not written: indexes, accounts, reasons."""
+"""The state as plain values and back. What can be computed from the rest is not written: indexes and accounts.
+
+Which groups have been judged already, and with what reason, is written: the next cycle looks at the others only, and a restored engine has to
+do the same.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,7 @@ from heliostat_scheduler.core.model import (
     QueueSpec,
     TaskPlace,
 )
+from heliostat_scheduler.core.reasons import Reason
 from heliostat_scheduler.core.state import State
 
 FORMAT = 1
@@ -66,6 +71,7 @@ def snapshot_state(state: State) -> dict[str, Any]:  # Any: JSON
         "mix": encode(state.mix),
         **supply_record(state),
         "searched": _searched(state),
+        "pending": _pending(state),
         "losses": {queue: list(loss) for queue, loss in sorted(state.losses.items())},
         "cycle": state.cycle,
         "now_ms": state.now_ms,
@@ -84,6 +90,36 @@ def _searched(state: State) -> list[str]:
     return sorted(
         group.head.job_id for line in lines for group in line.groups.values() if group.signature in state.searched
     )
+
+
+def _pending(state: State) -> dict[str, Any]:  # Any: JSON
+    """What the next cycle will look at, and when."""
+    judged = []
+    for line in state.waiting.lines.values():
+        for group in line.groups.values():
+            row = [group.fresh, group.signature in line.fresh, encode(group.reason)]
+            if row != [True, True, None]:
+                judged.append([group.head.job_id, *row])
+    return {
+        "stale": state.stale,
+        "restructure": state.restructure,
+        "recheck_at": state.recheck_at,
+        "shares": encode(state.entitled_before),
+        "timers": sorted([at_ms, job_id] for at_ms, job_id in set(state.timers)),
+        "judged": sorted(judged, key=lambda row: str(row[0])),
+    }
+
+
+def _resume(state: State, pending: dict[str, Any]) -> None:  # Any: JSON
+    state.refresh()
+    state.stale, state.restructure, state.recheck_at = pending["stale"], pending["restructure"], pending["recheck_at"]
+    state.entitled_before = tuple(tuple(row) for row in pending["shares"])
+    state.timers = [(at_ms, job_id) for at_ms, job_id in pending["timers"]]
+    for job_id, fresh, listed, why in pending["judged"]:
+        group = state.waiting.group_of[job_id]
+        group.fresh, group.answer = fresh, None if why is None else decode(Reason, why)
+        if not listed:
+            state.waiting.line(group.signature.queue).fresh.discard(group.signature)
 
 
 def restore_state(data: dict[str, Any]) -> State:  # Any: JSON
@@ -129,6 +165,8 @@ def restore_state(data: dict[str, Any]) -> State:  # Any: JSON
         state.settle(rec, state.now_ms)
         watch(state, rec)
     state.searched = {state.waiting.group_of[job_id].signature for job_id in data["searched"]}
+    if "pending" in data:
+        _resume(state, data["pending"])
     return state
 
 
