@@ -117,9 +117,9 @@ class _Ideas:
     def _own_changes(self) -> Iterator[Remedy]:
         if self.why.code is ReasonCode.NEVER_FITS:
             yield from self._largest_that_fits()
-        yield from self._first(self._resubmit(), self._taken_back())
         yield from self._sizes()
         yield from self._smaller_tasks()
+        yield from self._first(self._resubmit(), self._taken_back())
         if self.why.code not in STRUCTURAL:
             yield from self._classes()
         yield from self._queues()
