@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+from statistics import correlation
 
 import pytest
 from heliostat_scheduler.core.model import JobSpec, TaskShape
@@ -74,6 +76,16 @@ def test_a_draw_gives_one_job_the_same_length_everywhere() -> None:
     assert len({Lengths(TENS).draw(seed)(spec("x"), 0) for seed in range(30)}) > 3
 
 
+def test_jobs_of_a_queue_are_long_or_short_together() -> None:
+    known = Lengths([*TENS, *(ran(minutes, "other") for minutes in range(10, 110, 10))])
+    draws = [known.draw(seed) for seed in range(2_000)]
+    one, two, other = (
+        [float(draw(spec(job, queue), 0)) for draw in draws] for job, queue in (("a", "q"), ("b", "q"), ("c", "other"))
+    )
+    assert 0.18 < correlation(one, two) < 0.3 and abs(correlation(one, other)) < 0.06
+    assert sum(one) / len(one) == pytest.approx(55 * MINUTE, rel=0.03), "and each is as long as ever"
+
+
 def test_arrivals_repeat_the_past_without_its_names() -> None:
     past = [spec(f"p{i}", at=i * MINUTE) for i in range(60)]
     coming = like_before(past, lambda _spec, _ran: 5, 60 * MINUTE, 3 * 3_600_000, seed=3)
@@ -101,7 +113,7 @@ def test_a_burst_goes_on_for_a_while() -> None:
 def test_an_estimate_is_a_quantile_over_futures() -> None:
     courses = [Course(0, 1000, starts={"a": 100 * i}, queue_of={"a": "q"}) for i in range(1, 11)]
     (told,) = estimates(courses, ["a"])
-    assert (told.p50_ms, told.p90_ms, told.samples) == (550, 910, 10)
+    assert (told.p50_ms, told.p90_ms, told.samples) == (550, 990, 10)
 
 
 def test_a_job_that_starts_in_half_of_the_futures_has_no_p90() -> None:
@@ -147,7 +159,7 @@ def test_who_started_within_a_minute_teaches_the_correction_nothing() -> None:
 def test_the_tracker(waits: list[int], p90_minutes: float) -> None:
     """Told 10 and 20 minutes each time; what the next one is told."""
     correction, raw = Correction(), Estimate("j", "q", 10 * MINUTE, 20 * MINUTE, 5)
-    for _ in range(ENOUGH):
+    for _ in range(3 * ENOUGH):
         correction.learn(Estimate("c", "calm", 20 * MINUTE, 20 * MINUTE, 5), 20 * MINUTE)
     for waited in waits:
         correction.learn(raw, waited * MINUTE)
@@ -191,6 +203,13 @@ def test_scores() -> None:
 @pytest.mark.parametrize(("q", "expected"), [(0.5, 2.0), (0.9, math.inf), (0.0, 1.0)])
 def test_a_quantile_is_infinite_where_a_neighbour_is(q: float, expected: float) -> None:
     assert quantile([1.0, 2.0, math.inf], q) == expected
+
+
+@pytest.mark.parametrize(("count", "held"), [(6, 6 / 7), (9, 0.9), (16, 0.9), (100, 0.9)])
+def test_the_next_one_is_below_the_quantile_as_often_as_told(count: int, held: float) -> None:
+    rng = random.Random(count)
+    draws = [sorted(rng.random() for _ in range(count)) for _ in range(20_000)]
+    assert sum(rng.random() <= quantile(values, 0.9) for values in draws) / len(draws) == pytest.approx(held, abs=0.01)
 
 
 def test_a_grid_grows_with_the_distance() -> None:

@@ -10,10 +10,12 @@ the same job runs equally long in two futures that are compared.
 from __future__ import annotations
 
 import hashlib
+import math
 from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from statistics import NormalDist
 
 from heliostat_scheduler.core.model import JobSpec
 from heliostat_scheduler.forecast.cohort import NEWEST, Cohort, Ended, Pace, cohort, hazard_at
@@ -24,6 +26,10 @@ KEPT = 2_000
 """Newest samples kept of a kind."""
 SHORTEST_MS, LONGEST_MS = 60_000, 24 * 3_600_000
 """Bounds of the guess where nothing is known: log-uniform between them."""
+TOGETHER = 0.25
+"""Correlation of the draws of two jobs of a queue in one future (of normal scores; a Gaussian copula)."""
+NORMAL = NormalDist()
+TINY = 1 / (1 << 49)
 BEYOND = 1000
 """Rest, in thousandths of what it has run, of a job that outran everything known."""
 
@@ -143,13 +149,25 @@ class Lengths:
         )
 
     def draw(self, seed: int) -> Callable[[JobSpec, int], int]:
-        """The lengths of one possible future."""
-        return lambda spec, ran_ms: self.rest_ms(spec, ran_ms, uniform(seed, spec.id), seed)
+        """The lengths of one possible future, in which the jobs of a queue tend to be long or short together."""
+        moods: dict[str, float] = {}
+
+        def length(spec: JobSpec, ran_ms: int) -> int:
+            if spec.queue not in moods:
+                moods[spec.queue] = math.sqrt(TOGETHER) * _normal(seed, f"queue/{spec.queue}")
+            own = math.sqrt(1 - TOGETHER) * _normal(seed, spec.id)
+            return self.rest_ms(spec, ran_ms, min(NORMAL.cdf(moods[spec.queue] + own), 1 - TINY), seed)
+
+        return length
 
 
 def uniform(seed: int, name: str) -> float:
     """A number in [0, 1) for a name: the same in every process."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:6], "big") / (1 << 48)
+
+
+def _normal(seed: int, name: str) -> float:
+    return NORMAL.inv_cdf(uniform(seed, name) or TINY)
 
 
 def _kinds(queue: str, template: str, gpu_milli: int) -> list[tuple[str, ...]]:
