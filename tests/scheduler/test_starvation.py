@@ -6,7 +6,18 @@ import random
 from dataclasses import dataclass, field, replace
 
 import pytest
-from heliostat_scheduler.core import JobSpec, Policy, Preempt, QueueSpec, ReasonCode, Start, cycle, reservation, state
+from heliostat_scheduler.core import (
+    JobSpec,
+    Policy,
+    Preempt,
+    Preemptibility,
+    QueueSpec,
+    ReasonCode,
+    Start,
+    cycle,
+    reservation,
+    state,
+)
 
 from tests.scheduler.world import FIXED, World, job, node, queue
 
@@ -231,6 +242,25 @@ def test_work_that_may_not_stop_stays() -> None:
     made.now += 2 * DEADLINE_MS
     made.settle()
     assert made.running() == ["fixed"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "grows"), [(FIXED, False), (Preemptibility.PREEMPTIBLE, True)], ids=["may not be stopped", "gives it back"]
+)
+def test_what_grows_leaves_alone_what_is_kept_for_it(kind: Preemptibility, grows: bool) -> None:
+    made = World([node("n0", 4)], policy=replace(POLICY, min_runtime_ms=0), at=1_000)
+    made.submit(job("one", 1, preemptibility=FIXED), job("two", 2, preemptibility=FIXED))
+    made.submit(job("wide", 1, at=1, max_tasks=4, elastic=True, preemptibility=kind))
+    made.settle()
+    made.submit(job("low", 3, at=2, priority=50))
+    made.now += DEADLINE_MS
+    made.settle()
+    made.finish("one")
+    made.settle()
+    assert (made.tasks("wide") == 2) is grows and not made.runs("low")
+    made.finish("two")
+    made.settle()
+    assert made.runs("low") and made.tasks("wide") == 1
 
 
 HOUR_MS = 3_600_000

@@ -3,6 +3,7 @@
 Jobs that start in this cycle may start larger; running elastic jobs may grow, at most once per interval. One valid size step at a
 time goes to the job with the best claim: a queue within its entitlement first, then the larger priority-weighted marginal goodput,
 then the smaller job, then the older. A queue that is within its entitlement may also take back elastic surplus that others borrowed.
+What could not be taken back (work that may not be stopped) leaves alone what is kept for a job that waits, as when it starts.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from heliostat_scheduler.core.model import Policy
 from heliostat_scheduler.core.placement import find
 from heliostat_scheduler.core.reasons import ReasonCode
 from heliostat_scheduler.core.recovery import Search
+from heliostat_scheduler.core.reservation import Reservations
 
 GainKey = tuple[bool, int, int, int, int, str]
 
@@ -42,6 +44,7 @@ def grow(admission: Admission) -> None:
     if not cycle.state.policy.grow:
         return
     book = cycle.state.book
+    reservations = Reservations(cycle.state, cycle.now_ms)
     heap = [_gain(cycle, book.jobs[job_id]) for job_id in _growable(cycle)]
     heapq.heapify(heap)
     while heap:
@@ -51,7 +54,7 @@ def grow(admission: Admission) -> None:
             heapq.heapreplace(heap, key)
             continue
         step = next_step(rec)
-        if step is None or not _extend(cycle, rec, step):
+        if step is None or not _extend(cycle, rec, step, reservations):
             heapq.heappop(heap)
     for job_id in _growable(cycle):
         rec = book.jobs[job_id]
@@ -110,8 +113,8 @@ def _gain(cycle: Cycle, rec: JobRec) -> GainKey:
     return (over, -marginal * rec.spec.priority, -rec.spec.priority, tasks, *age(rec))
 
 
-def _extend(cycle: Cycle, rec: JobRec, step: int) -> bool:
-    """`step` more tasks from free capacity, if the queues allow it."""
+def _extend(cycle: Cycle, rec: JobRec, step: int, reservations: Reservations | None = None) -> bool:
+    """`step` more tasks from free capacity, if the queues allow it and none of it is reserved."""
     state, spec = cycle.state, rec.spec
     book = state.book
     leaf = book.leaf_of(rec)
@@ -125,6 +128,10 @@ def _extend(cycle: Cycle, rec: JobRec, step: int) -> bool:
     flavors = (rec.flavor,) if spec.shape.gpu_milli else spec.flavors
     places = find(book.now, spec.shape, step, flavors, spec.spread, near)
     if places is None:
+        return False
+    held_back = reservations.stands_in_the_way(rec, rec.flavor, places) if reservations and core else None
+    if held_back is not None:
+        cycle.recheck += [] if held_back.until_ms is None else [held_back.until_ms]
         return False
     facts = (("tasks", len(rec.places) + step), ("from", len(rec.places)))
     cycle.enlarge(rec, places, reason(ReasonCode.GREW, *facts))

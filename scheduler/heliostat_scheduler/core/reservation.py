@@ -69,7 +69,7 @@ class Reservations:
         if not flavor or not (self._somebody_starves() or (core and self.state.policy.backfill)):
             return None
         for first in self._before(rec, flavor):
-            if self._passes_starved(rec, flavor, first, first.turn) if first.turn else not core:
+            if self._passes_starved(rec, flavor, len(places), first) if first.turn else not core:
                 continue
             longest = spec.max_runtime_ms
             if longest is not None and self.now_ms + longest <= first.shadow_ms < NEVER:
@@ -113,16 +113,16 @@ class Reservations:
             self.starving = any(signature.starved for line in lines for signature in line.groups)
         return self.starving
 
-    def _passes_starved(self, rec: JobRec, flavor: str, first: Reservation, turn: Turn) -> bool:
+    def _passes_starved(self, rec: JobRec, flavor: str, tasks: int, first: Reservation) -> bool:
         """Whether the starved job can ask it back in time, or has no right or no use to keep it waiting."""
         state, spec, other = self.state, rec.spec, self.state.book.jobs[first.job_id]
-        if not turn.concerns(state, rec, other):
+        if first.turn is not None and not first.turn.concerns(state, rec, other):
             return True
         leaf, theirs = state.book.leaf_of(rec), state.book.leaf_of(other)
         owned = False
         if leaf is not theirs:
             mine, yours = state.book.tree.below_common(leaf, theirs)
-            owned = within(mine, task_amounts(spec, flavor, spec.min_tasks), quota=True)
+            owned = within(mine, task_amounts(spec, flavor, tasks), quota=True)
             if owned and not within(yours, task_amounts(other.spec, flavor, other.spec.min_tasks), quota=True):
                 return True
         if owned or core_tasks(spec, spec.min_tasks):
