@@ -14,7 +14,7 @@ from itertools import combinations, permutations, product
 
 from heliostat_scheduler.core import JobSpec, Preemptibility, TaskPlace
 
-from tests.scheduler.invariants import below_common, chain, quota, specs_of
+from tests.scheduler.books import below_common, chain, quota, specs_of
 from tests.scheduler.world import GPU, World
 
 WHOLE = 1000

@@ -1,7 +1,7 @@
 """What must hold, whatever happens: one checker an invariant. docs/scheduler-invariants.md is the list.
 
 A checker looks at the world's own books (what the executor was told and what it answered), not at the engine's. Three kinds: STATE after
-every event, PLAN after every decision, REST once everything has settled. Each raises AssertionError, its number first.
+every event, PLAN after every decision, REST (`at_rest`) once everything has settled. Each raises AssertionError, its number first.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from dataclasses import dataclass
 
 from heliostat_scheduler.core import (
     Engine,
-    JobSpec,
     Plan,
     Preempt,
     Preemptibility,
-    QueueSpec,
     ReasonCode,
     Resize,
     Start,
@@ -25,9 +23,25 @@ from heliostat_scheduler.core.codec import from_json, to_json
 from heliostat_scheduler.core.harm import safe_until
 from heliostat_scheduler.core.reasons import sentence
 
-from tests.scheduler.world import GPU, World
+from tests.scheduler.books import (
+    WHOLE,
+    accepted,
+    below_common,
+    capacity,
+    chain,
+    core_held,
+    core_of,
+    domain,
+    free_whole,
+    guarantee,
+    opened,
+    owned,
+    planned,
+    quota,
+    specs_of,
+)
+from tests.scheduler.world import World
 
-WHOLE = 1000
 FOR_SOMEBODY = frozenset(
     {
         ReasonCode.PREEMPTED_FOR,
@@ -44,25 +58,25 @@ RECLAIMS = FOR_SOMEBODY - {ReasonCode.MIGRATED_FOR} | {ReasonCode.SHRUNK_FOR}
 
 @dataclass(frozen=True)
 class Before:
-    """The world just before a decision. safe: until when each job is protected."""
+    """The world just before a decision. safe: until when each job is protected; planned and free: by flavor."""
 
     target: dict[str, tuple[TaskPlace, ...]]
-    planned: dict[str, int]
+    planned: dict[str, dict[str, int]]
     phase: dict[str, str]
     safe: dict[str, int]
     claims: frozenset[str]
-    free: int
+    free: dict[str, int]
 
     @classmethod
     def of(cls, world: World) -> Before:
         jobs = world.engine.state.book.jobs
         return cls(
             {job_id: world.target[job_id] for job_id in world.held if world.runs(job_id)},
-            planned(world),
+            {flavor: planned(world, flavor) for flavor in world.flavors()},
             {job_id: str(rec.phase) for job_id, rec in jobs.items()},
             {job_id: safe_until(rec, world.engine.state.policy) for job_id, rec in jobs.items()},
             frozenset(job_id for job_id, rec in jobs.items() if rec.claim),
-            sum(free_whole(world).values()),
+            {flavor: sum(free_whole(world, flavor).values()) for flavor in world.flavors()},
         )
 
 
@@ -91,91 +105,6 @@ class Seen:
         return rows
 
 
-# -- the world's books
-
-
-def specs_of(world: World) -> dict[str, QueueSpec]:
-    return {spec.name: spec for spec in world.engine.state.book.tree.specs}
-
-
-def chain(world: World, name: str) -> list[str]:
-    """The queue and its ancestors."""
-    specs, found = specs_of(world), []
-    while name:
-        found.append(name)
-        name = specs[name].parent
-    return found
-
-
-def below_common(world: World, one: str, other: str) -> tuple[list[str], list[str]]:
-    mine, theirs = chain(world, one), chain(world, other)
-    return [q for q in mine if q not in theirs], [q for q in theirs if q not in mine]
-
-
-def planned(world: World) -> dict[str, int]:
-    """Milli-GPU per queue (ancestors included) once everybody who was told to leave has left and every promise is kept."""
-    total: dict[str, int] = {}
-    for job_id, rec in world.engine.state.book.jobs.items():
-        spec = world.specs[job_id]
-        places = len(world.target.get(job_id, ())) if job_id in world.held and world.runs(job_id) else 0
-        for name in chain(world, spec.queue):
-            total[name] = total.get(name, 0) + (places + len(rec.claim)) * spec.shape.gpu_milli
-    return total
-
-
-def core_held(world: World) -> dict[str, int]:
-    """Milli-GPU per queue (ancestors included) that may never be evicted."""
-    total: dict[str, int] = {}
-    for job_id in world.held:
-        spec = world.specs[job_id]
-        for name in chain(world, spec.queue):
-            total[name] = total.get(name, 0) + _core(spec, world.tasks(job_id))
-    return total
-
-
-def _core(spec: JobSpec, tasks: int) -> int:
-    if spec.preemptibility is Preemptibility.SEMI_PREEMPTIBLE:
-        tasks = min(tasks, spec.min_tasks)
-    return 0 if spec.preemptibility is Preemptibility.PREEMPTIBLE else tasks * spec.shape.gpu_milli
-
-
-def opened(world: World) -> list[str]:
-    return [name for name, rec in world.engine.state.book.nodes.items() if rec.up and not rec.cordoned]
-
-
-def capacity(world: World) -> int:
-    """Milli-GPU of the open nodes, and of what still runs on closed ones."""
-    usable, nodes = opened(world), world.engine.state.book.nodes
-    closed = {slot.id for name, rec in nodes.items() if rec.up and name not in usable for slot in rec.spec.slots}
-    held = sum(milli for slot, milli in world.used().items() if slot in closed)
-    return held + sum(WHOLE * len(world.nodes[name].slots) for name in usable)
-
-
-def free_whole(world: World) -> dict[str, int]:
-    """Devices per open node that nobody holds and that are promised to nobody."""
-    taken = dict(world.used())
-    for job_id, rec in world.engine.state.book.jobs.items():
-        for place in rec.claim:
-            for slot in place.slots:
-                taken[slot] = taken.get(slot, 0) + min(WHOLE, world.specs[job_id].shape.gpu_milli)
-    return {name: sum(1 for slot in world.nodes[name].slots if not taken.get(slot.id)) for name in opened(world)}
-
-
-def quota(spec: QueueSpec) -> int:
-    return dict(spec.quota).get(GPU, 0)
-
-
-def guarantee(world: World, name: str) -> int:
-    """What nobody may take from the queue: its quota, where the quotas at its level and above can be kept all together; else 0."""
-    specs = specs_of(world)
-    for at in chain(world, name):
-        parent = specs[at].parent
-        promised = sum(quota(spec) for spec in specs.values() if spec.parent == parent)
-        if promised > (quota(specs[parent]) if parent else capacity(world)):
-            return 0
-    return min(quota(specs[at]) for at in chain(world, name))
-
-
 # -- after every event
 
 
@@ -186,10 +115,30 @@ def never_over_allocated(world: World) -> None:
 
 
 def limits_hold(world: World) -> None:
-    used = world.queue_used()
+    for flavor in world.flavors():
+        used = world.queue_used(flavor)
+        for spec in specs_of(world).values():
+            _limited(world, (spec.name, "", flavor), used.get(spec.name, 0), dict(spec.limit))
+    _user_limits_hold(world)
+
+
+def _user_limits_hold(world: World) -> None:
+    """Nobody has more of a queue than it gives one user, promises included (whoever was told to leave apart)."""
     for spec in specs_of(world).values():
-        for key, bound in spec.limit:
-            assert key != GPU or used.get(spec.name, 0) <= bound, f"S3: {spec.name} uses {used} of {bound}"
+        jobs = [job_id for job_id, job in world.specs.items() if job.queue == spec.name]
+        for user in sorted({world.specs[job_id].user for job_id in jobs}):
+            mine = [job_id for job_id in jobs if world.specs[job_id].user == user]
+            for flavor in world.flavors():
+                held = sum(owned(world, job_id, flavor) for job_id in mine)
+                _limited(world, (spec.name, user, flavor), held, dict(spec.user_limit))
+
+
+def _limited(world: World, whose: tuple[str, str, str], held: int, limits: dict[str, int]) -> None:
+    """At most the limit, or what is left of what was held when the limit was lowered."""
+    known = world.over.get(whose, 0)
+    bound = max(limits.get(whose[2], held), known)
+    assert held <= bound, f"S3: {' '.join(whose)} has {held} of {bound}"
+    world.over[whose] = min(known, held)
 
 
 def promises_end(world: World) -> None:
@@ -213,13 +162,14 @@ def promises_end(world: World) -> None:
 def books_agree(world: World) -> None:
     """The engine's accounts equal a brute-force sum, and shares never exceed what there is."""
     book = world.engine.state.book
-    used = world.queue_used()
-    for name, account in book.tree.by_name.items():
-        assert account.used.get(GPU, 0) == used.get(name, 0), f"S20: {name}: {account.used} is {used}"
-    for parent in (book.tree.root, *book.tree.by_name.values()):
-        if parent.children:
-            share = sum(child.entitled.get(GPU, 0) for child in parent.children)
-            assert share <= parent.entitled.get(GPU, 0), f"S20: {parent.name or 'the root'} gives away {share}"
+    for flavor in world.flavors():
+        used = world.queue_used(flavor)
+        for name, account in book.tree.by_name.items():
+            assert account.used.get(flavor, 0) == used.get(name, 0), f"S20: {name}: {account.used} is {used}"
+        for parent in (book.tree.root, *book.tree.by_name.values()):
+            if parent.children:
+                share = sum(child.entitled.get(flavor, 0) for child in parent.children)
+                assert share <= parent.entitled.get(flavor, 0), f"S20: {parent.name or 'the root'} gives away {share}"
 
 
 def every_waiting_job_has_one_reason(world: World) -> None:
@@ -248,49 +198,55 @@ def gangs_are_whole(seen: Seen) -> None:
             spec = seen.world.specs[order.job_id]
             assert spec.min_tasks <= len(order.places) <= spec.max_tasks, f"S2: {order}"
             nodes = {place.node for place in order.places}
-            assert spec.spread != "one_node" or len(nodes) == 1, f"S2: torn apart: {order}"
+            where = {str(domain(seen.world, name, spec.spread)) for name in nodes}
+            assert len(where) == 1, f"S2: torn apart: {order}"
+            flavors = {seen.world.nodes[name].flavor for name in nodes} if spec.shape.gpu_milli else set()
+            assert len(flavors) <= 1 and flavors <= set(accepted(seen.world, spec)), f"S2: {flavors}: {order}"
             assert isinstance(order, Resize) or nodes <= set(opened(seen.world)), f"S2: on a closed node: {order}"
 
 
 def lending_limits_hold(seen: Seen) -> None:
     """What others took from a lender is at most what it lends (their own quota apart): looked at where one of them alone got more."""
-    world, used = seen.world, seen.world.queue_used()
+    for flavor in seen.world.flavors():
+        _lending_limits_hold(seen, flavor)
+
+
+def _lending_limits_hold(seen: Seen, flavor: str) -> None:
+    world, used = seen.world, seen.world.queue_used(flavor)
     orders = [order for order in seen.plan.decisions if isinstance(order, (Start, Resize))]
     got = {order.job_id for order in orders if world.specs[order.job_id].shape.gpu_milli}
     grew = {
         world.specs[job_id].queue
         for job_id in got
         if len(world.target[job_id]) > len(seen.before.target.get(job_id, ()))
+        and world.flavor(world.target[job_id]) == flavor
     }
     specs = specs_of(world)
     for lender in specs.values():
-        lends = dict(lender.lending_limit).get(GPU)
-        kept = max(0, quota(lender) - (lends or 0))
+        lends = dict(lender.lending_limit).get(flavor)
+        kept = max(0, quota(lender, flavor) - (lends or 0))
         if lends is None or lender.parent or used.get(lender.name, 0) >= kept:
             continue
         siblings = [spec.name for spec in specs.values() if spec.parent == "" and spec.name != lender.name]
         movers = [name for name in siblings if any(name in chain(world, queue) for queue in grew)]
         if len(movers) == 1:
-            rest = capacity(world) - kept - sum(used.get(name, 0) for name in siblings if name != movers[0])
-            bound = max(rest, quota(specs[movers[0]]))
+            rest = capacity(world, flavor) - kept - sum(used.get(name, 0) for name in siblings if name != movers[0])
+            bound = max(rest, quota(specs[movers[0]], flavor))
             assert used.get(movers[0], 0) <= bound, f"S4: {movers[0]} uses {used} though {lender.name} keeps {kept}"
 
 
 def guaranteed_work_stays(seen: Seen) -> None:
     """Who loses work to another queue was above its guarantee before each single loss (a gang may straddle the line)."""
     world = seen.world
-    lost: dict[str, list[int]] = {}
+    lost: dict[tuple[str, str], list[int]] = {}
     for victim, other, _, milli, _ in seen.taken():
         theirs = below_common(world, world.specs[other].queue, world.specs[victim].queue)[1]
         for name in theirs:
-            lost.setdefault(name, []).append(milli)
-    gained = planned(world)
-    for name, amounts in lost.items():
-        most = max(seen.before.planned.get(name, 0), gained.get(name, 0) + sum(amounts))
-        left = most - (sum(amounts) - max(amounts))
-        assert left > guarantee(world, name), (
-            f"S6: {name} lost {amounts} of {most}, guaranteed {guarantee(world, name)}"
-        )
+            lost.setdefault((name, world.flavor(seen.before.target[victim])), []).append(milli)
+    for (name, flavor), amounts in lost.items():
+        most = max(seen.before.planned[flavor].get(name, 0), planned(world, flavor).get(name, 0) + sum(amounts))
+        left, kept = most - (sum(amounts) - max(amounts)), guarantee(world, name, flavor)
+        assert left > kept, f"S6: {name} lost {amounts} of {most} {flavor}, guaranteed {kept}"
 
 
 def the_unstoppable_stays(seen: Seen) -> None:
@@ -300,12 +256,13 @@ def the_unstoppable_stays(seen: Seen) -> None:
             kind = seen.world.specs[order.job_id].preemptibility
             assert kind is Preemptibility.PREEMPTIBLE, f"S7: {kind} work was evicted: {order}"
     got = [order for order in seen.plan.decisions if isinstance(order, (Start, Resize))]
-    core = core_held(seen.world)
     for order in got:
         spec = seen.world.specs[order.job_id]
-        if _core(spec, len(order.places)) > _core(spec, len(seen.before.target.get(order.job_id, ()))):
+        if core_of(spec, len(order.places)) > core_of(spec, len(seen.before.target.get(order.job_id, ()))):
+            flavor = seen.world.flavor(order.places)
+            core = core_held(seen.world, flavor)
             for name in chain(seen.world, spec.queue):
-                bound = quota(specs_of(seen.world)[name])
+                bound = quota(specs_of(seen.world)[name], flavor)
                 assert core.get(name, 0) <= bound, f"S7: {name} holds {core} that may not stop, its quota is {bound}"
 
 
@@ -348,6 +305,7 @@ def surplus_goes_first(seen: Seen) -> None:
     wish = world.specs[others.pop()]
     specs = specs_of(world)
     ruled = any(spec.lending_limit for spec in specs.values()) or any(specs[q].limit for q in chain(world, wish.queue))
+    flavor = world.flavor(jobs[wish.id].claim or world.target.get(wish.id, ()))
     if wish.shape.gpu_milli != WHOLE or wish.spread != "any" or ruled:
         return
     surplus = 0
@@ -355,11 +313,13 @@ def surplus_goes_first(seen: Seen) -> None:
         spec = world.specs[job_id]
         mild = spec.queue == wish.queue and spec.priority < wish.priority and spec.elastic
         ready = before.phase[job_id] == "running" and before.safe[job_id] <= world.now
-        whole = spec.shape.gpu_milli == WHOLE and not jobs[job_id].claim
+        whole = spec.shape.gpu_milli == WHOLE and not jobs[job_id].claim and world.flavor(places) == flavor
         if mild and ready and whole and {place.node for place in places} <= set(opened(world)):
             surplus += len(places) - spec.min_tasks
     had = len(before.target.get(wish.id, ()))
-    assert had or before.free + surplus < wish.min_tasks, f"S10: {rows} though {surplus} tasks of surplus were there"
+    assert had or before.free[flavor] + surplus < wish.min_tasks, (
+        f"S10: {rows} though {surplus} tasks of surplus were there"
+    )
 
 
 def idle_means_measured(seen: Seen) -> None:
@@ -375,66 +335,6 @@ def idle_means_measured(seen: Seen) -> None:
 
 def plans_survive_json(seen: Seen) -> None:
     assert from_json(to_json(seen.plan)) == seen.plan, "S18: a plan does not survive its bytes"
-
-
-# -- at rest
-
-
-def guarantees_are_met(world: World) -> None:
-    """Nobody within its queue's guarantee waits while another queue runs stoppable borrowed work on whole devices."""
-    plan, book, policy = planned(world), world.engine.state.book, world.engine.state.policy
-    if not policy.reclaim:
-        return
-    for job_id in waiting(world):
-        spec = world.specs[job_id]
-        if spec.shape.gpu_milli != WHOLE or spec.min_tasks > 1 or not _guaranteed(world, spec, plan):
-            continue
-        for other, places in world.target.items():
-            theirs, rec = world.specs[other], book.jobs[other]
-            stoppable = theirs.preemptibility is Preemptibility.PREEMPTIBLE and theirs.shape.gpu_milli >= WHOLE
-            if not (world.runs(other) and stoppable and safe_until(rec, policy) <= world.now):
-                continue
-            borrows = [plan.get(q, 0) > guarantee(world, q) > 0 or quota(specs_of(world)[q]) == 0 < plan.get(q, 0)
-                       for q in below_common(world, spec.queue, theirs.queue)[1]]  # fmt: skip
-            on_open = {place.node for place in places} & set(opened(world))
-            assert not (borrows and all(borrows) and on_open), f"S5: {job_id} waits, {other} borrows"
-
-
-def _guaranteed(world: World, spec: JobSpec, plan: dict[str, int]) -> bool:
-    need = spec.shape.gpu_milli * spec.min_tasks
-    return all(plan.get(q, 0) + need <= guarantee(world, q) for q in chain(world, spec.queue)) and _allowed(world, spec)
-
-
-def _allowed(world: World, spec: JobSpec) -> bool:
-    """No limit in the way."""
-    need, plan = spec.shape.gpu_milli * spec.min_tasks, planned(world)
-    limits = {name: dict(queue.limit).get(GPU) for name, queue in specs_of(world).items()}
-    return all(
-        limits[name] is None or plan.get(name, 0) + need <= (limits[name] or 0) for name in chain(world, spec.queue)
-    )
-
-
-def waiting(world: World) -> list[str]:
-    """Who waits and might be tried now."""
-    parked = {ReasonCode.HELD, ReasonCode.BACKOFF, ReasonCode.DEPENDENCY_WAIT}
-    reasons = {job_id: world.engine.reason(job_id) for job_id in world.specs}
-    return [job_id for job_id, why in reasons.items() if why is not None and why.code not in parked]
-
-
-def nobody_waits_who_fits(world: World) -> None:
-    """Whole devices are free, no rule of a queue is in the way, nothing is reserved: then nobody waits for them."""
-    lends = any(spec.lending_limit for spec in specs_of(world).values())
-    free = free_whole(world)
-    for job_id in waiting(world):
-        spec, why = world.specs[job_id], world.engine.reason(job_id)
-        assert why is not None
-        reserved = why.code in (ReasonCode.RESERVED_FOR, ReasonCode.BACKFILL_TOO_LONG)
-        core = spec.preemptibility is not Preemptibility.PREEMPTIBLE
-        if lends or reserved or core or spec.shape.gpu_milli < WHOLE or not _allowed(world, spec):
-            continue
-        rooms = [count * WHOLE // spec.shape.gpu_milli for count in free.values()]
-        room = max(rooms, default=0) if spec.spread == "one_node" else sum(rooms)
-        assert room < spec.min_tasks, f"S11: {job_id} would fit and waits: {why}"
 
 
 Check = Callable[[World], None]
@@ -457,4 +357,3 @@ PLAN: dict[str, Callable[[Seen], None]] = {
     "S18": plans_survive_json,
     "S22": idle_means_measured,
 }
-REST: dict[str, Check] = {"S5": guarantees_are_met, "S11": nobody_waits_who_fits}

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
-from heliostat_scheduler.core import Policy, Preempt, Preemptibility, QueueSpec, Resize, TaskShape
+from heliostat_scheduler.core import JobSpec, NodeSpec, Policy, Preempt, Preemptibility, QueueSpec, Resize, TaskShape
 from heliostat_scheduler.core import events as ev
 
-from tests.scheduler.invariants import PLAN, REST, STATE, Before, Seen
+from tests.scheduler.at_rest import REST
+from tests.scheduler.invariants import PLAN, STATE, Before, Seen
 from tests.scheduler.world import DECISIVE, FIXED, SEMI, World, job, node, queue
 
 T = TypeVar("T")
@@ -43,8 +44,11 @@ class Storm:
             min_runtime_ms=choose((0, 0, 5_000)), cooldown_ms=2_000, resize_interval_ms=1_000, starvation_ms=choose((0, 0, 20_000)),
             starvation_turn_ms=4_000, idle_warmup_ms=0, suspect_after_ms=2_000, idle_after_ms=4_000, aging_step_ms=choose((0, 10_000)),
         )  # fmt: skip
-        nodes = [node(f"n{i}", choose((1, 2, 3, 4)), cpu_milli=2_000) for i in range(choose((1, 2, 3)))]
-        self.world = World(nodes, self._tree(), policy, at=1_000)
+        self.world = World(self._nodes(), self._tree(), policy, at=1_000)
+
+    def _nodes(self) -> list[NodeSpec]:
+        choose = self.choose
+        return [node(f"n{i}", choose((1, 2, 3, 4)), cpu_milli=2_000) for i in range(choose((1, 2, 3)))]
 
     def _tree(self) -> list[QueueSpec]:
         """Three leaves, two of them below a parent; sometimes the quotas can be kept all together, sometimes not."""
@@ -69,16 +73,18 @@ class Storm:
 
     def do_submit(self) -> None:
         self.count += 1
+        self.world.submit(self._spec())
+
+    def _spec(self) -> JobSpec:
         choose = self.choose
         gpus, tasks = choose(SHAPES)
         kind = choose((*(FREE,) * 6, FIXED, SEMI))
         more: dict[str, object] = {"shape": TaskShape(cpu_milli=1_000)} if choose((False,) * 7 + (True,)) else {}
-        spec = job(
+        return job(
             f"j{self.count:03d}", gpus, choose(LEAVES), tasks, self.world.now, max_tasks=tasks + choose((0, 1, 2)),
             elastic=choose((False, True, True)), priority=choose((50, 100, 150)), preemptibility=kind, spread=choose(("any", "any", "one_node")),
             max_runtime_ms=choose((None, 4_000, 60_000)), user=choose(("ann", "bob")), **more,
         )  # fmt: skip
-        self.world.submit(spec)
 
     def do_decide(self) -> None:
         before = Before.of(self.world)

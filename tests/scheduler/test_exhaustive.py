@@ -22,8 +22,8 @@ from heliostat_scheduler.core import Discarded, JobSpec, Policy, Preempt, Preemp
 from heliostat_scheduler.core import events as ev
 from heliostat_scheduler.core.decisions import Plan
 
+from tests.scheduler.books import below_common
 from tests.scheduler.exhaustive import Loss, Tiny
-from tests.scheduler.invariants import below_common
 from tests.scheduler.world import FIXED, SEMI, World, job, node, queue
 
 SEEDS = 3_000

@@ -12,7 +12,9 @@ from heliostat_scheduler.core import (
     admission,
     cycle,
     engine,
+    growth,
     idle,
+    judge,
     offers,
     pools,
     protection,
@@ -37,6 +39,7 @@ from heliostat_scheduler.core.tree import QueueTree
 from heliostat_scheduler.core.victims import LeafVictims
 
 from tests.scheduler.storm import ACTIONS, Storm
+from tests.scheduler.wide_storm import WIDE_ACTIONS, WideStorm
 
 SEEDS = 400
 STEPS = 60
@@ -174,6 +177,14 @@ def nobody_is_told_why(patch: Patch) -> None:
     patch.setattr(State, "waiting_reason", lambda *_: None)
 
 
+def no_limits_of_users(patch: Patch) -> None:
+    patch.setattr(judge, "user_reason", lambda *_: None)
+
+
+def what_grows_at_the_cost_of_others_forgets_its_user(patch: Patch) -> None:
+    patch.setattr(growth, "user_reason", lambda *_: None)
+
+
 FAULTS: list[tuple[str, Callable[[Patch], None]]] = [
     ("S1", free_too_early),
     ("S2", one_task_short),
@@ -194,15 +205,29 @@ FAULTS: list[tuple[str, Callable[[Patch], None]]] = [
     ("S22", one_low_reading_is_enough),
     ("S23", nobody_is_told_why),
 ]
+WIDE_FAULTS: list[tuple[str, Callable[[Patch], None]]] = [
+    ("S3", no_limits_of_users),
+    ("S3", what_grows_at_the_cost_of_others_forgets_its_user),
+    ("S5", nothing_is_reclaimed),
+    ("S6", everything_is_reclaimed),
+    ("S11", free_places_are_overlooked),
+]
+CASES = [(*row, Storm, ACTIONS) for row in FAULTS] + [(*row, WideStorm, WIDE_ACTIONS) for row in WIDE_FAULTS]
 
 
-@pytest.mark.parametrize(("number", "fault"), FAULTS, ids=[f"{number} {fault.__name__}" for number, fault in FAULTS])
-def test_the_fault_is_found(number: str, fault: Callable[[Patch], None], monkeypatch: Patch) -> None:
+@pytest.mark.parametrize(
+    ("number", "fault", "kind", "actions"),
+    CASES,
+    ids=[f"{number} {fault.__name__} {kind.__name__}" for number, fault, kind, _ in CASES],
+)
+def test_the_fault_is_found(
+    number: str, fault: Callable[[Patch], None], kind: type[Storm], actions: tuple[str, ...], monkeypatch: Patch
+) -> None:
     fault(monkeypatch)
     with pytest.raises(AssertionError, match=f"^{number}: "):
         for seed in range(SEEDS):
             rng = random.Random(seed)
-            storm = Storm(rng.choice, frozenset({number}))
+            storm = kind(rng.choice, frozenset({number}))
             for _ in range(STEPS):
-                storm.act(rng.choice(ACTIONS))
+                storm.act(rng.choice(actions))
             storm.end()

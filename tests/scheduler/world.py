@@ -7,6 +7,7 @@ the answers it sent, and compares.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from heliostat_scheduler.core import (
     Engine,
@@ -75,6 +76,8 @@ class World:
         self.finished: dict[str, str] = {}
         self.low: dict[str, list[tuple[int, int]]] = {}
         """(end, length) of each window in which the job was measured below the high mark and made no progress, since it last was not."""
+        self.over: dict[tuple[str, str, str], int] = {}
+        """(queue, user or "", flavor): what was held when the limits last changed, as far as it still is. Nobody is stopped for a new limit."""
         for spec in nodes:
             self.node_up(spec)
 
@@ -173,6 +176,10 @@ class World:
             self.low.pop(job_id, None)
         self.apply(ev.Utilized(job_id, window_ms, activity, progressed))
 
+    def change(self, spec: JobSpec) -> None:
+        self.apply(ev.JobChanged(spec))
+        self.specs[spec.id] = spec
+
     def cancel(self, job_id: str) -> None:
         self.apply(ev.JobCancelled(job_id))
         if job_id not in self.held:
@@ -214,12 +221,18 @@ class World:
                 total[place.node] = total.get(place.node, 0) + shape.cpu_milli
         return total
 
-    def queue_used(self) -> dict[str, int]:
-        """Milli-GPU per queue, ancestors included."""
+    def flavor(self, places: Sequence[TaskPlace]) -> str:
+        return self.nodes[places[0].node].flavor if places else ""
+
+    def flavors(self) -> list[str]:
+        return sorted({spec.flavor for spec in self.nodes.values()})
+
+    def queue_used(self, flavor: str = GPU) -> dict[str, int]:
+        """Milli-GPU of a flavor per queue, ancestors included."""
         parents = {spec.name: spec.parent for spec in self.engine.state.book.tree.specs}
         total: dict[str, int] = {}
         for job_id, places in self.held.items():
-            amount = self.specs[job_id].shape.gpu_milli * len(places)
+            amount = self.specs[job_id].shape.gpu_milli * len(places) if self.flavor(places) == flavor else 0
             name = self.specs[job_id].queue
             while name:
                 total[name] = total.get(name, 0) + amount
